@@ -1,0 +1,1 @@
+"""How it is read: aggregation, intervals, ranks, tables and the site. Reads results, never a model."""

@@ -1,0 +1,1 @@
+"""What is evaluated: codecs and codec language models behind one interface."""

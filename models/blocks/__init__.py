@@ -1,0 +1,1 @@
+"""Building blocks that the models share; every block is an ordinary ``torch.nn.Module``."""
