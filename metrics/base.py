@@ -187,6 +187,8 @@ class Metric:
         frame: ``system``: at the dataset's rate, resampling included. ``codec``: at the codec's own rate.
         variant: Makes the metric with another model from the text behind a colon (``wer:base``); None if it has
             no variants.
+        prepare: Makes sure that everything the metric needs is there, before anything is started, or raises
+            `UsageError` or `InfrastructureError`; None if it needs nothing that could be missing.
     """
 
     name: str
@@ -204,6 +206,7 @@ class Metric:
     version: int = 1
     frame: Literal["system", "codec"] = "system"
     variant: Callable[[str], Metric] | None = None
+    prepare: Callable[[], None] | None = None
 
     def in_codec_frame(self) -> Metric:
         """The same metric at the codec's own rate, called ``NAME@codec``."""
