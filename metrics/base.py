@@ -225,6 +225,15 @@ class Metric:
         }  # fmt: skip
 
 
+def undefined_reason(metric: Metric, reference: Reference) -> str:
+    """Why `metric` is undefined on `reference`, whatever the system; empty if it is defined.
+
+    Asked for items that have no output to score: it scores the reference against itself.
+    """
+    value = evaluate(metric, reference, Output(reference.samples, reference.sample_rate))
+    return value.reason if value.status == "undefined" else ""
+
+
 def evaluate(metric: Metric, reference: Reference, output: Output) -> Value:
     """Score one item; the one place where an exception becomes a status."""
     try:

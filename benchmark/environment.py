@@ -1,0 +1,60 @@
+"""What a run ran on: versions, machine, commit. Kept in ``run.json``; nothing in the results depends on it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import codecbench
+
+PACKAGES = (
+    "av", "ctranslate2", "faster-whisper", "jiwer", "numpy", "onnxruntime", "openai-whisper", "pesq",
+    "praat-parselmouth", "pycodec2", "pyarrow", "pystoi", "scipy", "soundfile", "soxr", "speechbrain", "torch",
+    "torchaudio",
+)  # fmt: skip
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions of everything that numbers depend on, the machine, and the commit where there is one."""
+    return {
+        "codecbench": codecbench.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)),
+        "packages": {name: found for name in PACKAGES if (found := package_version(name))},
+    }
+
+
+def package_version(name: str) -> str:
+    """The installed version of a distribution, or an empty string."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _commit() -> str:
+    folder = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(  # noqa: S603 - a fixed command
+            ["git", "-C", str(folder), "rev-parse", "HEAD"],  # noqa: S607
+            capture_output=True, text=True, timeout=5, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

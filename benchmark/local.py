@@ -1,0 +1,192 @@
+"""The local engine: units of work over processes of this machine.
+
+Each worker is a spawned process with its own pipe. A worker that dies takes nothing with it: finished items have
+been told, the item in hand gets a verdict, the rest goes to a fresh process.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+from unittest.mock import patch
+
+from codecbench.benchmark import worker as worker_module
+from codecbench.benchmark.plan import Plan, Unit, Verdict
+from codecbench.benchmark.resources import pin_threads
+
+LOST_RETRIES = 2
+"""How often an item is tried again after something outside the system killed its process."""
+_FOREIGN_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+Message = tuple[Any, ...]
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    connection: Connection
+    unit: Unit | None = None
+    system: str = ""
+    utterance: str = ""
+    deadline: float = float("inf")
+    done: set[tuple[str, str]] = field(default_factory=set)
+
+
+class LocalEngine:
+    """Runs units on `jobs` processes.
+
+    Args:
+        plan: Sent to every worker once.
+        jobs: Number of processes.
+    """
+
+    def __init__(self, plan: Plan, jobs: int) -> None:
+        self.plan = plan
+        self.jobs = jobs
+        self._queue: list[Unit] = []
+        self._workers: list[_Worker] = []
+        self._verdicts: dict[tuple[str, str], dict[str, Verdict]] = {}
+        self._lost: Counter[tuple[str, str, str]] = Counter()
+        self._spawn = multiprocessing.get_context("spawn")
+
+    def run(self, units: list[Unit], stop: Callable[[], bool] = lambda: False) -> Iterator[Message]:
+        """Run `units`, yielding ``record``, ``corpus`` and ``invalid`` messages until all are done or `stop()`.
+
+        No process of the engine outlives the iterator, however it ends.
+        """
+        self._queue = list(units)
+        try:
+            while (self._queue or any(w.unit for w in self._workers)) and not stop():
+                self._assign()
+                for worker in self._ready():
+                    yield from self._listen(worker)
+                self._kill_overdue()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Kill every worker and wait for it."""
+        for worker in self._workers:
+            worker.connection.close()
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.join()
+        self._workers.clear()
+
+    def _assign(self) -> None:
+        idle = [worker for worker in self._workers if worker.unit is None]
+        while self._queue and (idle or len(self._workers) < self.jobs):
+            worker = idle.pop() if idle else self._start()
+            self._give(worker, self._choose(worker))
+
+    def _choose(self, worker: _Worker) -> Unit:
+        """A unit of the system that `worker` has loaded, else of one that no other worker has, else the next."""
+        others = {w.unit.system for w in self._workers if w.unit}
+        ranked = sorted(
+            range(len(self._queue)),
+            key=lambda i: (self._queue[i].system != worker.system, self._queue[i].system in others, i),
+        )
+        return self._queue.pop(ranked[0])
+
+    def _start(self) -> _Worker:
+        ours, theirs = self._spawn.Pipe()
+        process = self._spawn.Process(target=worker_module.main, args=(theirs, self.plan), daemon=True)
+        with patch.dict(os.environ, pin_threads({})):  # read by numeric libraries when the child imports them
+            process.start()
+        theirs.close()
+        worker = _Worker(process, ours)
+        self._workers.append(worker)
+        return worker
+
+    def _give(self, worker: _Worker, unit: Unit) -> None:
+        unit = replace(unit, verdicts=dict(self._verdicts.get((unit.system, unit.dataset), {})))
+        worker.unit, worker.system, worker.done = unit, unit.system, set()
+        worker.utterance, worker.deadline = "", time.monotonic() + self.plan.timeout
+        with suppress(OSError):  # it died idle: the next look at its pipe finds that out
+            worker.connection.send(unit)
+
+    def _ready(self) -> list[_Worker]:
+        ready = wait([worker.connection for worker in self._workers], timeout=0.2)
+        return [worker for worker in self._workers if worker.connection in ready]
+
+    def _listen(self, worker: _Worker) -> Iterator[Message]:
+        try:
+            message: Message = worker.connection.recv()
+        except (EOFError, OSError):
+            self._bury(worker)
+            return
+        if message[0] == "start":
+            worker.utterance, worker.deadline = message[1], time.monotonic() + self.plan.timeout
+        elif message[0] == "idle":
+            worker.unit, worker.deadline = None, float("inf")
+        elif message[0] == "invalid":
+            yield message
+            self._condemn(message[1], message[2])
+            if worker.unit:
+                self._queue.append(worker.unit)
+        else:
+            if message[0] == "record":
+                worker.done.add((message[1]["utterance"], message[1]["point"]))
+            yield message
+
+    def _condemn(self, system: str, reason: str) -> None:
+        """Give every item of a system that cannot load the verdict of its system."""
+        for dataset, planned in self.plan.datasets.items():
+            verdicts = self._verdicts.setdefault((system, dataset), {})
+            for utterance in planned.dataset.utterances:
+                verdicts[utterance.id] = ("failed", reason)
+
+    def _kill_overdue(self) -> None:
+        for worker in list(self._workers):
+            if time.monotonic() > worker.deadline:
+                worker.process.kill()
+                worker.process.join()
+                self._bury(worker, ("failed", f"timeout({self.plan.timeout:g} s)"))
+
+    def _bury(self, worker: _Worker, verdict: Verdict | None = None) -> None:
+        worker.process.join(2)
+        worker.process.kill()  # one that closed its pipe and lives on
+        worker.process.join()
+        worker.connection.close()
+        self._workers.remove(worker)
+        unit = worker.unit
+        if unit is None:
+            return
+        if worker.utterance:
+            verdict = verdict or self._verdict(worker, unit)
+            if verdict:
+                self._verdicts.setdefault((unit.system, unit.dataset), {})[worker.utterance] = verdict
+        elif verdict is None and not self._may_retry(unit, ""):
+            for utterance, _ in unit.items:
+                code = worker.process.exitcode
+                self._verdicts.setdefault((unit.system, unit.dataset), {})[utterance] = (
+                    "failed",
+                    f"load({_died(code)})",
+                )
+        left = [(name, tuple(p for p in points if (name, p) not in worker.done)) for name, points in unit.items]
+        if items := tuple((name, points) for name, points in left if points):
+            self._queue.insert(0, replace(unit, items=items))
+
+    def _verdict(self, worker: _Worker, unit: Unit) -> Verdict | None:
+        code = worker.process.exitcode
+        if code is not None and -code in _FOREIGN_SIGNALS:
+            return None if self._may_retry(unit, worker.utterance) else ("error", f"worker_lost({_died(code)})")
+        return "failed", f"crash({_died(code)})"
+
+    def _may_retry(self, unit: Unit, utterance: str) -> bool:
+        key = (unit.system, unit.dataset, utterance)
+        self._lost[key] += 1
+        return self._lost[key] <= LOST_RETRIES
+
+
+def _died(code: int | None) -> str:
+    return signal.Signals(-code).name if code is not None and code < 0 else f"exit {code}"

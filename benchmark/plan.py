@@ -1,0 +1,191 @@
+"""From a sweep to units of work: every name resolved, every recording checked, every cell laid out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from codecbench.benchmark.datasets.base import Checked, Dataset, check, fingerprint
+from codecbench.benchmark.datasets.registry import open_dataset
+from codecbench.benchmark.sweep import ModelChoice, Sweep
+from codecbench.errors import UsageError
+from codecbench.metrics import registry as metrics
+from codecbench.models import registry as models
+from codecbench.models.base import Card, LoadOptions, OperatingPoint
+
+UNIT_SIZE = 16
+ItemKey = tuple[str, str, str, str]
+"""(system, point, dataset, utterance): what a row of results is about."""
+Verdict = tuple[str, str]
+"""(status, reason) of an item that is not to be coded: its system cannot load, or it killed its process."""
+
+
+@dataclass(frozen=True)
+class PlannedSystem:
+    """A system of the run: its `label` in every row, what to load, and the points to run, poorest first."""
+
+    label: str
+    target: str
+    card: Card
+    points: tuple[OperatingPoint, ...]
+    options: LoadOptions
+    weights: str
+    ranked: bool
+
+
+@dataclass(frozen=True)
+class PlannedDataset:
+    """A dataset of the run, every recording of which has been decoded once and found sound."""
+
+    dataset: Dataset
+    checked: tuple[Checked, ...]
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        """The dataset's name in every row."""
+        return self.dataset.card.name
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Work for one worker: some utterances of one system on one dataset, each with the points still to do."""
+
+    system: str
+    dataset: str
+    items: tuple[tuple[str, tuple[str, ...]], ...]
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a worker needs to know; small, and picklable."""
+
+    systems: Mapping[str, PlannedSystem]
+    datasets: Mapping[str, PlannedDataset]
+    metrics: tuple[str, ...]
+    timeout: float
+    cache: Path
+
+    def item_keys(self) -> Iterable[ItemKey]:
+        """Every item of the run."""
+        for system in self.systems.values():
+            for planned in self.datasets.values():
+                for point in system.points:
+                    for utterance in planned.dataset.utterances:
+                        yield system.label, point.name, planned.name, utterance.id
+
+    def units(self, done: set[ItemKey]) -> list[Unit]:
+        """The work that is not in `done`, in units of up to `UNIT_SIZE` utterances sorted by length."""
+        units = []
+        for system in self.systems.values():
+            for planned in self.datasets.values():
+                seconds = {checked.id: checked.duration for checked in planned.checked}
+                items = []
+                for utterance in sorted(seconds, key=lambda name: (seconds[name], name)):
+                    points = tuple(
+                        p.name for p in system.points if (system.label, p.name, planned.name, utterance) not in done
+                    )
+                    if points:
+                        items.append((utterance, points))
+                chunks = (items[start : start + UNIT_SIZE] for start in range(0, len(items), UNIT_SIZE))
+                units += [Unit(system.label, planned.name, tuple(chunk)) for chunk in chunks]
+        return units
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that the results depend on, as JSON; a resumed run must state the same."""
+        return {
+            "systems": {
+                s.label: {"card": _digest(s.card.to_json()), "weights": s.weights, "points": [p.name for p in s.points]}
+                for s in self.systems.values()
+            },
+            "datasets": {name: planned.fingerprint for name, planned in self.datasets.items()},
+            "metrics": {name: metrics.find(name).signature() for name in self.metrics},
+        }
+
+
+def make_plan(sweep: Sweep, cache: Path, progress: Callable[[str, int, int], None] | None = None) -> Plan:
+    """Resolve a sweep.
+
+    Args:
+        sweep: What to run.
+        cache: Folder of the persistent cache.
+        progress: Called with a dataset's name, recordings checked, and their number.
+
+    Raises:
+        UsageError: An unknown name, a point that a model has not, a bad recording.
+        InfrastructureError: A dataset or a metric's model cannot be had.
+    """
+    names = tuple(dict.fromkeys(sweep.metrics))
+    for metric in map(metrics.find, names):
+        if metric.prepare:
+            metric.prepare()
+    systems = [_plan_system(choice, sweep) for choice in sweep.models]
+    unknown = set(sweep.points) - {point.name for system in systems for point in system.card.points}
+    if unknown:
+        raise UsageError(f"no model of this sweep has the point '{min(unknown)}': `codecbench show MODEL` lists them")
+    datasets = []
+    for choice in sweep.datasets:
+        dataset = open_dataset(choice.name, channels=choice.channels, known_bad=choice.known_bad).limited(sweep.limit)
+        name = dataset.card.name
+        checked = check(dataset, (lambda done, of, name=name: progress(name, done, of)) if progress else None)
+        datasets.append(PlannedDataset(dataset, tuple(checked), fingerprint(dataset, checked)))
+    return Plan(
+        _by_name("model", {s.label: s for s in systems}, len(systems)),
+        _by_name("dataset", {d.name: d for d in datasets}, len(datasets)),
+        names, sweep.timeout, cache,
+    )  # fmt: skip
+
+
+def _by_name(what: str, named: dict[str, Any], count: int) -> dict[str, Any]:
+    if len(named) < count:
+        raise UsageError(f"a {what} is named twice in the sweep ({', '.join(named)} are all there are); name each once")
+    return named
+
+
+def _plan_system(choice: ModelChoice, sweep: Sweep) -> PlannedSystem:
+    card = models.find(choice.name).card
+    if card.kind == "lm":
+        raise UsageError(f"'{card.name}' is a language model; a codec sweep takes codecs and controls")
+    points = tuple(_point(card, name) for name in choice.points) if choice.points else card.points
+    if sweep.points:
+        points = tuple(point for point in points if point.name in sweep.points)
+    if not points:
+        raise UsageError(f"model '{card.name}' has none of the points {', '.join(sweep.points)}: leave it out")
+    label, weights, seed = _weights(card, choice.weights, sweep.random_weights)
+    order = {point.name: i for i, point in enumerate(card.points)}
+    options = LoadOptions(sweep.device, choice.weights, seed)
+    ordered = tuple(sorted(set(points), key=lambda point: order[point.name]))
+    return PlannedSystem(label, choice.name, card, ordered, options, weights, ranked=seed is None)
+
+
+def _weights(card: Card, local: Path | None, random_seed: int | None) -> tuple[str, str, int | None]:
+    """The label of a system's rows, what its weights are, and the seed of random ones."""
+    if not card.weights:
+        return card.name, "none", None
+    if local:
+        if not local.exists():
+            raise UsageError(f"{card.name}: no weights at {local}")
+        digest = hashlib.sha256(local.read_bytes()).hexdigest() if local.is_file() else str(local)
+        if any(file.sha256 and digest.startswith(file.sha256) for file in card.weights):
+            return card.name, f"official {digest}", None
+        return f"{card.name}[local:{digest[:8]}]", f"local {digest}", None
+    if random_seed is not None:
+        return f"{card.name}[random:{random_seed}]", f"random, seed {random_seed}", random_seed
+    return card.name, "official " + ", ".join(file.sha256 or file.name for file in card.weights), None
+
+
+def _point(card: Card, name: str) -> OperatingPoint:
+    try:
+        return card.point(name)
+    except KeyError:
+        known = ", ".join(point.name for point in card.points)
+        raise UsageError(f"model '{card.name}' has no point '{name}': its points are {known}") from None
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

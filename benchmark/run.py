@@ -1,0 +1,180 @@
+"""Run a sweep: plan, resume, compute, finish. Everything that a command line or a notebook needs."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from codecbench.benchmark.engines import make_engine
+from codecbench.benchmark.environment import describe_environment
+from codecbench.benchmark.lock import locked
+from codecbench.benchmark.plan import Plan, make_plan
+from codecbench.benchmark.progress import Progress
+from codecbench.benchmark.results import write_results
+from codecbench.benchmark.store import SCHEMA, RunStore
+from codecbench.benchmark.sweep import Sweep
+from codecbench.metrics import registry as metrics
+from codecbench.paths import cache_dir
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended: the exit code of the command, and the number of values of each status."""
+
+    exit_code: int
+    counts: dict[str, int]
+
+
+def run_sweep(
+    sweep: Sweep, out: Path, *, engine: str = "local", jobs: int | None = None, command: str = "", quiet: bool = False
+) -> RunOutcome:
+    """Run `sweep` into the folder `out`, or finish what an earlier, interrupted run left there.
+
+    Args:
+        sweep: What to run.
+        out: The run folder; created if absent.
+        engine: ``local``.
+        jobs: Processes; by default one a core, or one for a GPU.
+        command: The command line, kept for the record.
+        quiet: Show no progress.
+
+    Raises:
+        UsageError: Before anything is computed: the sweep is wrong, or `out` holds another run or cannot be written.
+        InfrastructureError: The disk, the store or the machine failed; finished items are safe.
+    """
+    with locked(out):
+        progress = Progress(quiet)
+        plan = make_plan(sweep, cache_dir("values"), progress.checking)
+        store = RunStore(out, plan.identity())
+        manifest = _manifest(plan, sweep, out, command, store.manifest)
+        try:
+            if not manifest["finished"]:
+                store.write_manifest(manifest)
+            stopped = _compute(plan, store, manifest, engine, jobs, progress)
+        finally:
+            progress.close()
+            store.close()
+        if stopped:
+            progress.say("interrupted; run the same command again to resume")
+            return RunOutcome(INTERRUPTED, {})
+        return _finish(plan, store, manifest, progress)
+
+
+def _compute(
+    plan: Plan, store: RunStore, manifest: dict[str, Any], engine: str, jobs: int | None, progress: Progress
+) -> bool:
+    """Compute what is missing; True if it was interrupted."""
+    units = plan.units(store.done())
+    progress.start(total=sum(1 for _ in plan.item_keys()), done=len(store.done()))
+    if not units:
+        return False
+    with _interruptible() as stop:
+        for message in make_engine(engine, plan, jobs).run(units, lambda: bool(stop)):
+            if message[0] == "record":
+                store.append(message[1])
+                progress.record(message[1])
+            elif message[0] == "corpus":
+                for row in message[1]:
+                    store.append(row)
+            elif manifest["systems"][message[1]]["status"] == "valid":
+                manifest["systems"][message[1]]["status"] = f"invalid:{message[2]}"
+                progress.say(f"invalid  {message[1]}: {message[2]}")
+        return bool(stop)
+
+
+def _finish(plan: Plan, store: RunStore, manifest: dict[str, Any], progress: Progress) -> RunOutcome:
+    digests, counts = write_results(plan, store)
+    for label, reason in _invalid(store):
+        manifest["systems"][label]["status"] = f"invalid:{reason}"
+    if not manifest["finished"] or manifest["results"] != digests:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        store.write_manifest({**manifest, "finished": True, "ended": now, "results": digests, "counts": counts})
+    progress.summary(counts, store.items.values())
+    return RunOutcome(_exit_code(counts, manifest), counts)
+
+
+def _invalid(store: RunStore) -> set[tuple[str, str]]:
+    found = set()
+    for (system, *_), row in store.items.items():
+        for status, reason, *_rest in row["values"].values():
+            if status == "failed" and reason.startswith("load("):
+                found.add((system, reason))
+    return found
+
+
+def _exit_code(counts: dict[str, int], manifest: dict[str, Any]) -> int:
+    if counts.get("error") or counts.get("missing"):
+        return 4
+    if any(system["status"] != "valid" for system in manifest["systems"].values()):
+        return 3
+    return 2 if counts.get("failed") else 0
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """Within it the first SIGINT or SIGTERM fills the list, and the second ends the process at once."""
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        if received:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            sys.stderr.write("interrupted twice: stopping now\n")
+            raise SystemExit(INTERRUPTED)
+        received.append(number)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _manifest(plan: Plan, sweep: Sweep, out: Path, command: str, before: dict[str, Any]) -> dict[str, Any]:
+    if before.get("finished"):
+        return before
+    return {
+        "schema": SCHEMA,
+        "name": out.name,
+        "created": before.get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": False,
+        "command": command,
+        "environment": describe_environment(),
+        "sweep": sweep.model_dump(mode="json"),
+        "identity": plan.identity(),
+        "systems": {
+            s.label: {
+                **s.card.to_json(), "weights": s.weights, "ranked": s.ranked, "status": "valid",
+                "points": [p for p in s.card.to_json()["points"] if p["name"] in {q.name for q in s.points}],
+            }
+            for s in plan.systems.values()
+        },
+        "datasets": {name: _dataset_facts(plan, name) for name in plan.datasets},
+        "metrics": {
+            name: {**metrics.find(name).facts(), "signature": metrics.find(name).signature()} for name in plan.metrics
+        },
+        "counts": {},
+        "results": {},
+    }  # fmt: skip
+
+
+def _dataset_facts(plan: Plan, name: str) -> dict[str, Any]:
+    planned = plan.datasets[name]
+    utterances = [
+        {
+            "id": u.id, "speaker": u.speaker, "language": u.language, "domain": u.domain, "transcript": u.transcript,
+            "duration": c.duration, "sample_rate": c.sample_rate, "digest": c.digest, "flags": list(c.flags),
+        }
+        for u, c in zip(planned.dataset.utterances, planned.checked, strict=True)
+    ]  # fmt: skip
+    return {**planned.dataset.card.to_json(), "fingerprint": planned.fingerprint, "utterances": utterances}

@@ -1,0 +1,111 @@
+"""A run folder: what has been computed, and what a resumed run may build on.
+
+``run.json`` states what the run is; ``rows/*.jsonl`` hold what is known so far; ``results.parquet`` and
+``timings.parquet`` are written once everything is. ``run.json`` is written last and names the digest of the results,
+so a reader never meets a file that is absent or half there.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from codecbench.benchmark.plan import ItemKey
+from codecbench.benchmark.segments import SegmentWriter, read_segments, write_atomically
+from codecbench.errors import InfrastructureError, UsageError
+
+SCHEMA = 1
+MANIFEST = "run.json"
+
+
+class RunStore:
+    """The rows of one run, read at the start and appended to.
+
+    Attributes:
+        items: The newest row of every item.
+        corpus: The first corpus-level row of every (system, point, dataset).
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+        self.folder = folder
+        self.items: dict[ItemKey, dict[str, Any]] = {}
+        self.corpus: dict[tuple[str, str, str], dict[str, Any]] = {}
+        self._writer: SegmentWriter | None = None
+        self.manifest = read_manifest(folder) or {}
+        if self.manifest:
+            _refuse_another(folder, self.manifest.get("identity", {}), identity)
+        for row in read_segments(folder / "rows"):
+            self._take(row)
+
+    def done(self) -> set[ItemKey]:
+        """The items that need no more work: all but those that ended in an error of ours."""
+        return {
+            key for key, row in self.items.items() if not any(value[0] == "error" for value in row["values"].values())
+        }
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Add a row and put it on disk with its group.
+
+        Raises:
+            InfrastructureError: The disk is full or fails.
+        """
+        if self._writer is None:
+            self._writer = SegmentWriter(self.folder / "rows")
+        if self._take(row):
+            self._writer.append(row)
+
+    def close(self) -> None:
+        """Put everything on disk."""
+        if self._writer:
+            self._writer.close()
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Replace ``run.json``."""
+        self.manifest = manifest
+        text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        write_atomically(self.folder / MANIFEST, text.encode() + b"\n")
+
+    def _take(self, row: dict[str, Any]) -> bool:
+        cell = (row["system"], row["point"], row["dataset"])
+        if "corpus" in row:
+            return self.corpus.setdefault(cell, row) is row
+        self.items[(*cell, row["utterance"])] = row
+        return True
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The ``run.json`` of `folder`, or None if it has none.
+
+    Raises:
+        UsageError: It was written by a newer version.
+        InfrastructureError: It is damaged.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        return None
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InfrastructureError(
+            f"{path} is damaged ({error}); restore it, or start anew with another --out"
+        ) from error
+    if manifest.get("schema", 0) > SCHEMA:
+        raise UsageError(f"{path} has schema {manifest['schema']}, newer than {SCHEMA}: update codecbench")
+    return manifest
+
+
+def _refuse_another(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    for part in sorted(before.keys() | now.keys()):
+        old, new = before.get(part, {}), now.get(part, {})
+        for name in sorted(old.keys() | new.keys()):
+            if old.get(name) != new.get(name):
+                raise UsageError(
+                    f"{folder} holds another run: {part} '{name}' was {_brief(old.get(name))}, now "
+                    f"{_brief(new.get(name))}; repeat the old command to resume, or choose another --out"
+                )
+
+
+def _brief(value: Any) -> str:
+    text = "absent" if value is None else json.dumps(value, sort_keys=True).strip('"')
+    return text if len(text) <= 160 else text[:157] + "..."

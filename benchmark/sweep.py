@@ -1,0 +1,92 @@
+"""A sweep is data: what to run on what, and what to measure. Validated before anything is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from codecbench.errors import UsageError
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelChoice(_Strict):
+    """One system of a sweep: its name (or ``file.py:Class``), the points to run (all by default), its weights."""
+
+    name: str
+    points: tuple[str, ...] = ()
+    weights: Path | None = None
+
+
+class DatasetChoice(_Strict):
+    """One dataset of a sweep: its name or path, the channel policy, and utterances known to be unusable."""
+
+    name: str
+    channels: Literal["downmix", "reject"] | None = None
+    known_bad: tuple[str, ...] = ()
+
+
+class Sweep(_Strict):
+    """Everything that decides what a run computes.
+
+    Attributes:
+        models: The systems.
+        datasets: The datasets.
+        metrics: Names of metrics.
+        points: Of every model, only the points of these names; all by default.
+        limit: Use the first so many utterances of each dataset.
+        random_weights: Seed for the models that take weights.
+        device: Torch device.
+        timeout: Seconds an item may take before its process is killed.
+    """
+
+    models: tuple[ModelChoice, ...] = Field(min_length=1)
+    datasets: tuple[DatasetChoice, ...] = Field(min_length=1)
+    metrics: tuple[str, ...] = Field(min_length=1)
+    points: tuple[str, ...] = ()
+    limit: int | None = Field(default=None, ge=1)
+    random_weights: int | None = Field(default=None, ge=0)
+    device: str = "cpu"
+    timeout: float = Field(default=300, gt=0)
+
+    @field_validator("models", "datasets", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [{"name": item} if isinstance(item, str) else item for item in value]
+        return value
+
+
+def read_sweep(path: Path | None, overrides: dict[str, Any]) -> Sweep:
+    """The sweep of a YAML file (or none), with `overrides` (those that are not None) on top.
+
+    Raises:
+        UsageError: The file is missing, is no YAML, or holds something else than a sweep.
+    """
+    values = {**(_read_yaml(path) if path else {}), **{k: v for k, v in overrides.items() if v is not None}}
+    where = str(path) if path else "the command line"
+    try:
+        return Sweep.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "missing":
+            raise UsageError(f"{where}: '{field}' is missing; give --{field} or write it in the sweep") from None
+        raise UsageError(f"{where}: '{field}': {first['msg']}") from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the sweep {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: a sweep is a mapping with 'models', 'datasets' and 'metrics'")
+    return values

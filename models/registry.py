@@ -1,0 +1,79 @@
+"""The systems by name. A new model is one file with `SYSTEMS`, and one line here.
+
+A separate package registers its systems through entry points of the group ``codecbench.models``, each naming a
+`System` (a `Codec` class will do). ``path/to/file.py:Class`` names a system that is registered nowhere.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from codecbench.errors import InvalidSystem, UsageError, did_you_mean
+from codecbench.models.base import System
+
+MODULES = (
+    "codecbench.models.controls",
+    "codecbench.models.ffmpeg",
+    "codecbench.models.codec2",
+    "codecbench.models.encodec",
+)
+
+
+@cache
+def all_systems() -> dict[str, System]:
+    """Every registered system by name, in the order of `MODULES`, then those of other packages."""
+    found: dict[str, System] = {}
+    for module in MODULES:
+        for system in import_module(module).SYSTEMS:
+            _add(found, system, module)
+    for point in entry_points(group="codecbench.models"):
+        try:
+            _add(found, point.load(), point.value)
+        except Exception as error:  # noqa: BLE001 - another package's fault must not stop this one
+            print(f"codecbench: skipped the model '{point.name}' of {point.value}: {error}", file=sys.stderr)
+    return found
+
+
+def _add(found: dict[str, System], system: object, where: str) -> None:
+    if not isinstance(system, System):
+        raise UsageError(f"{where} is no system: it needs a `card` and a `load` method")
+    if system.card.name in found:
+        raise UsageError(f"the model name '{system.card.name}' of {where} is taken; choose another")
+    found[system.card.name] = system
+
+
+def find(target: str) -> System:
+    """The system that `target` names: a registered name, or ``path/to/file.py:Class``.
+
+    Raises:
+        UsageError: Nothing of that name.
+        InvalidSystem: The file cannot be imported, or the class is no system.
+    """
+    path, colon, attribute = target.rpartition(":")
+    if colon and path.endswith(".py"):
+        return _from_file(Path(path), attribute)
+    if target not in all_systems():
+        raise did_you_mean(target, sorted(all_systems()), "model")
+    return all_systems()[target]
+
+
+def _from_file(path: Path, attribute: str) -> System:
+    if not path.is_file():
+        raise UsageError(f"no such file: {path} (in the model '{path}:{attribute}')")
+    spec = importlib.util.spec_from_file_location(f"codecbench_target_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InvalidSystem(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    system = getattr(module, attribute, None)
+    if not isinstance(system, System):
+        raise InvalidSystem(f"{path} has no system '{attribute}': it needs a class with a `card` and a `load` method")
+    return system
