@@ -1,8 +1,25 @@
-"""Official model files: what they are, where they come from, and how they are read safely."""
+"""Official model files: what they are, where they come from, and how they are read safely.
+
+They lie in the folder ``weights`` of the cache, each under its own name. Nothing is downloaded on the way: `get` is
+called by a command that the user types.
+"""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codecbench.errors import InfrastructureError, InvalidSystem
+from codecbench.paths import cache_dir
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from codecbench.download import Progress
 
 
 @dataclass(frozen=True)
@@ -21,3 +38,157 @@ class WeightFile:
     url: str
     sha256: str = ""
     licence: str = ""
+
+
+def cache_path(file: WeightFile) -> Path:
+    """Where `file` lies in the cache, or would."""
+    return cache_dir("weights", file.name)
+
+
+def local_path(file: WeightFile) -> Path | None:
+    """Where `file` lies in the cache; None if it is not there."""
+    path = cache_path(file)
+    return path if path.is_file() else None
+
+
+def get(file: WeightFile, progress: Progress | None = None) -> Path:
+    """Download `file` unless it is in the cache; either way its hash is checked.
+
+    Raises:
+        InfrastructureError: The download failed, or the file is not the published (or pinned) one.
+    """
+    from codecbench.download import fetch
+
+    path = cache_path(file)
+    if not path.is_file():
+        fetch(file.url, path, file.sha256 or _pinned(file), progress)
+    verify(file)
+    return path
+
+
+def verify(file: WeightFile) -> None:
+    """Check the cached `file` against its published hash, or else against the one pinned at its first use.
+
+    Raises:
+        InfrastructureError: They differ, or the file cannot be read.
+    """
+    from codecbench.download import sha256_of
+
+    path = cache_path(file)
+    try:
+        digest, expected = sha256_of(path), file.sha256.lower() or _pinned(file)
+        if not expected:
+            lock = {"sha256": digest, "size": path.stat().st_size, "url": file.url}
+            _lock_path(file).write_text(json.dumps(lock, indent=1) + "\n")
+    except OSError as error:
+        raise InfrastructureError(f"cannot read {path}: {error}") from error
+    if not digest.startswith(expected):
+        pin = "" if file.sha256 else f" (pinned in {_lock_path(file)})"
+        raise InfrastructureError(
+            f"{path} is not the published file: sha256 {digest}, expected {expected}{pin}; delete it and get it again"
+        )
+
+
+def _lock_path(file: WeightFile) -> Path:
+    return cache_dir("weights", f"{file.name}.lock.json")
+
+
+def _pinned(file: WeightFile) -> str:
+    path = _lock_path(file)
+    return str(json.loads(path.read_text())["sha256"]) if path.is_file() else ""
+
+
+def resolve(system: str, file: WeightFile, given: Path | None = None) -> Path:
+    """The file to load for `system`: the one `given` by the user, else the official one, checked.
+
+    Raises:
+        InvalidSystem: It is not there; the message names the command that gets it.
+        InfrastructureError: The cached file is not the official one.
+    """
+    if given is not None:
+        if not given.exists():
+            raise InvalidSystem(f"{system}: no such file or folder for its weights: {given}")
+        return given
+    if local_path(file) is None:
+        raise InvalidSystem(
+            f"{system}: its weights are not here; get them with `codecbench weights get {system}`, name a local "
+            "file with `--weights PATH`, or try the system out with `--random-weights SEED`"
+        )
+    verify(file)
+    return cache_path(file)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read named tensors from `path`, without ever running code from the file.
+
+    Args:
+        path: A ``.safetensors`` file, a PyTorch file that holds a mapping of names to tensors and nothing else, or
+            a folder with a ``model.safetensors``.
+
+    Returns:
+        The tensors, on the CPU.
+
+    Raises:
+        InvalidSystem: The file is damaged, or holds anything but tensors.
+    """
+    if path.is_dir():
+        path = path / "model.safetensors"
+    try:
+        state = _read(path)
+    except Exception as error:  # a damaged or hostile file can make its reader raise anything
+        reason = str(error).split("\n")[0].split(". ")[0]
+        raise InvalidSystem(f"{path} cannot be read as tensors: {type(error).__name__}: {reason}") from error
+    import torch
+
+    if not isinstance(state, Mapping):
+        raise InvalidSystem(f"{path} holds a {type(state).__name__}, not a mapping of names to tensors")
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise InvalidSystem(f"{path} holds a {type(value).__name__} under {name!r}, where a tensor should be")
+    return dict(state)
+
+
+def _read(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    import torch
+
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def rename_keys(state: Mapping[str, Tensor], rules: Sequence[tuple[str, str]], drop: str = r"$^") -> dict[str, Tensor]:
+    """`state` under other names, without the tensors whose names match `drop`.
+
+    Each rule, a pattern and its replacement (as of `re.sub`), is applied to every name in turn.
+    """
+    renamed = {}
+    for old, tensor in state.items():
+        name = old
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        if not re.search(drop, old):
+            renamed[name] = tensor
+    return renamed
+
+
+def load_state(module: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
+    """Load `state` into `module`, all of it and nothing else.
+
+    Raises:
+        InvalidSystem: Names are missing or left over, or shapes differ; `source` says where the tensors are from.
+    """
+    try:
+        missing, unexpected = module.load_state_dict(dict(state), strict=False)
+    except RuntimeError as error:
+        shapes = [line.strip() for line in str(error).split("\n")[1:]]
+        raise InvalidSystem(f"{source} does not fit the model: {_few(shapes)}") from error
+    problems = [f"{len(names)} {what}: {_few(names)}" for what, names in
+                (("missing", missing), ("unexpected", unexpected)) if names]  # fmt: skip
+    if problems:
+        raise InvalidSystem(f"{source} does not fit the model: {'; '.join(problems)}")
+
+
+def _few(items: Sequence[str], count: int = 3) -> str:
+    return ", ".join(items[:count]) + (", …" if len(items) > count else "")

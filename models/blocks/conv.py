@@ -1,0 +1,112 @@
+"""One-dimensional convolutions with the padding of SEANet: ``ceil(T / stride)`` frames in, ``F * stride`` samples out.
+
+Shared by EnCodec, SpeechTokenizer, FunCodec, WavTokenizer, AcademiCodec and Mimi, which differ in `ConvStyle` alone.
+Defined by the released implementation of EnCodec (arXiv:2210.13438); checked against an independent one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import parametrizations, parametrize
+
+Norm = Literal["none", "weight", "group"]
+
+
+@dataclass(frozen=True)
+class ConvStyle:
+    """What all convolutions of a network have in common.
+
+    Attributes:
+        norm: ``weight`` normalises the weights, ``group`` the output over channels and time together.
+        causal: Pad on the left only, so that no output depends on a later stride of the input.
+        padding: ``reflect`` mirrors the signal, ``constant`` adds zeros.
+    """
+
+    norm: Norm = "none"
+    causal: bool = False
+    padding: Literal["reflect", "constant"] = "reflect"
+
+    def __post_init__(self) -> None:
+        if self.causal and self.norm == "group":
+            raise ValueError("group normalisation averages over all time, so it cannot be causal")
+
+
+class Conv1d(nn.Module):
+    """A convolution ``[B, C, T]`` to ``[B, C', ceil(T / stride)]``.
+
+    Padding is the kernel's extent less the stride, split evenly with the larger half on the left, plus what the
+    last window lacks on the right.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel_size: int, *, stride: int = 1, dilation: int = 1, style: ConvStyle
+    ) -> None:
+        super().__init__()
+        self.conv = _weight_norm(nn.Conv1d(inputs, outputs, kernel_size, stride, dilation=dilation), style)
+        self.norm = _output_norm(outputs, style)
+        self.stride = stride
+        self.style = style
+        self.padding = (kernel_size - 1) * dilation + 1 - stride
+        if self.padding < 0:
+            raise ValueError(f"stride {stride} skips samples between kernels of size {kernel_size}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve `x` ``[B, C, T]``, ``T`` at least 1."""
+        left, right = _split(self.padding, self.style)
+        right += -x.shape[-1] % self.stride
+        return cast("Tensor", self.norm(self.conv(pad(x, left, right, self.style.padding))))
+
+
+class ConvTranspose1d(nn.Module):
+    """A transposed convolution ``[B, C, F]`` to ``[B, C', F * stride]``, the mirror of `Conv1d`."""
+
+    def __init__(self, inputs: int, outputs: int, kernel_size: int, *, stride: int, style: ConvStyle) -> None:
+        super().__init__()
+        self.conv = _weight_norm(nn.ConvTranspose1d(inputs, outputs, kernel_size, stride), style)
+        self.norm = _output_norm(outputs, style)
+        # A causal decoder drops the tail: its left edge is already the first sample.
+        left, right = (0, kernel_size - stride) if style.causal else _split(kernel_size - stride, style)
+        self.trim = left, right
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve `x` ``[B, C, F]``."""
+        left, right = self.trim
+        x = self.norm(self.conv(x))
+        return x[..., left : x.shape[-1] - right]
+
+
+def _split(padding: int, style: ConvStyle) -> tuple[int, int]:
+    if style.causal:
+        return padding, 0
+    return padding - padding // 2, padding // 2
+
+
+def pad(x: Tensor, left: int, right: int, mode: str) -> Tensor:
+    """Pad `x` ``[B, C, T]`` by `left` and `right` samples.
+
+    Mirroring needs more samples than it adds; a shorter signal is first extended with zeros, which are cut off
+    again at the end.
+    """
+    missing = max(0, max(left, right) + 1 - x.shape[-1]) if mode == "reflect" else 0
+    padded = functional.pad(functional.pad(x, (0, missing)), (left, right), mode)
+    return padded[..., : padded.shape[-1] - missing]
+
+
+def fold_weight_norm(module: nn.Module) -> None:
+    """Replace every normalised weight in `module` by its value: the same output, computed once."""
+    for part in module.modules():
+        if parametrize.is_parametrized(part, "weight"):
+            parametrize.remove_parametrizations(part, "weight")
+
+
+def _weight_norm(conv: nn.Module, style: ConvStyle) -> nn.Module:
+    # The parametrisation also loads the names `weight_g` and `weight_v` that released checkpoints hold.
+    return parametrizations.weight_norm(conv) if style.norm == "weight" else conv
+
+
+def _output_norm(channels: int, style: ConvStyle) -> nn.Module:
+    return nn.GroupNorm(1, channels) if style.norm == "group" else nn.Identity()

@@ -1,0 +1,78 @@
+"""Vector quantisation by nearest neighbour, and its residual cascade."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class EuclideanCodebook(nn.Module):
+    """`size` vectors of `dimension` values; a vector's code is the index of its nearest neighbour."""
+
+    embed: Tensor
+
+    def __init__(self, size: int, dimension: int) -> None:
+        super().__init__()
+        self.register_buffer("embed", torch.zeros(size, dimension))
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Negative squared distances ``[N, size]`` of `x` ``[N, D]`` to every entry.
+
+        The order of the operations is that of the released EnCodec: another one rounds differently, and flips
+        codes whose two best entries lie equally far away.
+        """
+        entries = self.embed.t()
+        return -(x.pow(2).sum(1, keepdim=True) - 2 * x @ entries + entries.pow(2).sum(0, keepdim=True))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes ``[...]`` of `x` ``[..., D]``."""
+        return self.scores(x.reshape(-1, x.shape[-1])).max(dim=-1).indices.view(x.shape[:-1])
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Vectors ``[..., D]`` of `codes` ``[...]``."""
+        return functional.embedding(codes, self.embed)
+
+
+class ResidualVQ(nn.Module):
+    """Codebooks in cascade: each quantises what those before it left over (SoundStream, arXiv:2107.03312, alg. 1)."""
+
+    def __init__(self, codebooks: int, size: int, dimension: int) -> None:
+        super().__init__()
+        layers = nn.ModuleList(EuclideanCodebook(size, dimension) for _ in range(codebooks))
+        self.layers = cast("Sequence[EuclideanCodebook]", layers)
+
+    def encode(self, x: Tensor, codebooks: int | None = None) -> Tensor:
+        """Codes ``[B, K, F]`` of `x` ``[B, D, F]`` from the first `codebooks` (None: all)."""
+        residual = x.transpose(1, 2)
+        codes = []
+        for layer in self.layers[:codebooks]:
+            codes.append(layer.encode(residual))
+            residual = residual - layer.decode(codes[-1])
+        return torch.stack(codes, dim=1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Sum of the entries ``[B, D, F]`` for `codes` ``[B, K, F]``; ``K`` may be any prefix of the codebooks."""
+        layers = self.layers[: codes.shape[1]]
+        total = torch.zeros((), device=codes.device)
+        for layer, code in zip(layers, codes.unbind(1), strict=True):
+            total = total + layer.decode(code)
+        return total.transpose(1, 2)
+
+
+def fill_codebooks(quantiser: ResidualVQ, x: Tensor, generator: torch.Generator, spread: float = 0.3) -> None:
+    """Give untrained codebooks entries on which `x` ``[B, D, F]`` takes many different codes.
+
+    Each codebook gets normal vectors with the mean of what the codebooks before it leave of `x`, and `spread` times
+    its deviation, in every dimension. Entries of another mean would all but one lie too far off to be chosen; at
+    full deviation each would add more to the residual than it takes away.
+    """
+    residual = x.transpose(1, 2).flatten(0, 1)
+    for layer in quantiser.layers:
+        deviation, mean = torch.std_mean(residual, dim=0)
+        noise = torch.randn(layer.embed.shape, generator=generator, dtype=x.dtype)
+        layer.embed.copy_(mean + spread * deviation * noise)
+        residual = residual - layer.decode(layer.encode(residual))

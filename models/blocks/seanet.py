@@ -1,0 +1,176 @@
+"""SEANet, the convolutional encoder and decoder of EnCodec (arXiv:2210.13438, section 3.1) and its relatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from codecbench.models.blocks.conv import Conv1d, ConvStyle, ConvTranspose1d
+from codecbench.models.blocks.lstm import SkipLSTM
+from codecbench.models.blocks.quantise import ResidualVQ, fill_codebooks
+
+RELEASED_NAMES = (
+    (r"^quantizer\.(?:vq\.)?layers\.(\d+)\._?codebook\.", r"quantiser.layers.\1."),
+    (r"^(encoder|decoder)\.model\.", r"\1.layers."),
+    (r"\.convtr\.convtr\.", ".conv."),
+    (r"\.(?:conv|convtr)\.(conv|norm)\.", r".\1."),
+)
+"""Rules from the parameter names of the EnCodec release, or those of ``transformers``, to the names here."""
+
+TRAINING_STATE = r"^quantizer\..*\.(inited|cluster_size|embed_avg)$"
+"""Released tensors that only training needs."""
+
+
+@dataclass(frozen=True)
+class SEANet:
+    """The shape of an encoder and its mirrored decoder.
+
+    Attributes:
+        channels: Audio channels.
+        dimension: Channels of the latent frames.
+        width: Channels after the first convolution; doubled at every stride.
+        strides: Of the encoder, from the waveform inwards; their product is the hop length.
+        units: Residual units before each stride.
+        dilation_base: The dilation of unit ``j`` is ``dilation_base ** j``.
+        kernel_size, residual_kernel_size, last_kernel_size: Of the first, the units' and the last convolution.
+        compress: The hidden channels of a unit are its channels divided by this.
+        conv_skip: Units add a 1 × 1 convolution of their input, not the input itself.
+        lstm_layers: Of the LSTM inside the last stride; 0 for none.
+        style: Of all convolutions.
+    """
+
+    channels: int = 1
+    dimension: int = 128
+    width: int = 32
+    strides: tuple[int, ...] = (2, 4, 5, 8)
+    units: int = 1
+    dilation_base: int = 2
+    kernel_size: int = 7
+    residual_kernel_size: int = 3
+    last_kernel_size: int = 7
+    compress: int = 2
+    conv_skip: bool = True
+    lstm_layers: int = 2
+    style: ConvStyle = ConvStyle()  # noqa: RUF009 - frozen
+
+    @property
+    def hop(self) -> int:
+        """Samples a frame."""
+        return prod(self.strides)
+
+
+class ResidualUnit(nn.Module):
+    """ELU, dilated convolution to fewer channels, ELU, 1 × 1 convolution back; plus the skip. ``[B, C, T]``."""
+
+    def __init__(self, channels: int, dilation: int, net: SEANet) -> None:
+        super().__init__()
+        hidden = channels // net.compress
+        self.block = nn.Sequential(
+            nn.ELU(),
+            Conv1d(channels, hidden, net.residual_kernel_size, dilation=dilation, style=net.style),
+            nn.ELU(),
+            Conv1d(hidden, channels, 1, style=net.style),
+        )
+        self.shortcut = Conv1d(channels, channels, 1, style=net.style) if net.conv_skip else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the unit's output to `x`."""
+        return cast("Tensor", self.shortcut(x) + self.block(x))
+
+
+def _units(channels: int, net: SEANet) -> list[nn.Module]:
+    return [ResidualUnit(channels, net.dilation_base**j, net) for j in range(net.units)]
+
+
+def _lstm(channels: int, net: SEANet) -> list[nn.Module]:
+    return [SkipLSTM(channels, net.lstm_layers)] if net.lstm_layers else []
+
+
+class Encoder(nn.Module):
+    """Waveform ``[B, C, T]`` to frames ``[B, D, ceil(T / hop)]``."""
+
+    def __init__(self, net: SEANet) -> None:
+        super().__init__()
+        width = net.width
+        layers: list[nn.Module] = [Conv1d(net.channels, width, net.kernel_size, style=net.style)]
+        for stride in net.strides:
+            layers += _units(width, net)
+            layers += [nn.ELU(), Conv1d(width, 2 * width, 2 * stride, stride=stride, style=net.style)]
+            width *= 2
+        layers += _lstm(width, net)
+        layers += [nn.ELU(), Conv1d(width, net.dimension, net.last_kernel_size, style=net.style)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode `x` ``[B, C, T]``."""
+        return cast("Tensor", self.layers(x))
+
+
+class Decoder(nn.Module):
+    """Frames ``[B, D, F]`` to waveform ``[B, C, F * hop]``, without a final activation."""
+
+    def __init__(self, net: SEANet) -> None:
+        super().__init__()
+        width = net.width << len(net.strides)
+        layers: list[nn.Module] = [Conv1d(net.dimension, width, net.kernel_size, style=net.style)]
+        layers += _lstm(width, net)
+        for stride in reversed(net.strides):
+            layers += [nn.ELU(), ConvTranspose1d(width, width // 2, 2 * stride, stride=stride, style=net.style)]
+            width //= 2
+            layers += _units(width, net)
+        layers += [nn.ELU(), Conv1d(width, net.channels, net.last_kernel_size, style=net.style)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Decode `x` ``[B, D, F]``."""
+        return cast("Tensor", self.layers(x))
+
+
+class SEANetCodec(nn.Module):
+    """Encoder, residual quantiser and decoder."""
+
+    def __init__(self, net: SEANet, codebooks: int, codebook_size: int) -> None:
+        super().__init__()
+        self.net = net
+        self.encoder = Encoder(net)
+        self.quantiser = ResidualVQ(codebooks, codebook_size, net.dimension)
+        self.decoder = Decoder(net)
+
+    def encode(self, x: Tensor, codebooks: int | None = None) -> Tensor:
+        """Codes ``[B, K, F]`` of the waveform `x` ``[B, C, T]``."""
+        return self.quantiser.encode(self.encoder(x), codebooks)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Waveform ``[B, C, F * hop]`` of `codes` ``[B, K, F]``."""
+        return cast("Tensor", self.decoder(self.quantiser.decode(codes)))
+
+
+def build(net: SEANet, codebooks: int, codebook_size: int, seed: int = 0) -> SEANetCodec:
+    """A codec with random weights that depend on `seed` alone; torch's own random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return SEANetCodec(net, codebooks, codebook_size)
+
+
+@torch.no_grad()
+def enliven(codec: SEANetCodec, seed: int, level: float) -> None:
+    """Make an untrained `codec` behave like one: varied codes, a lively output, less distortion with more codebooks.
+
+    As built, the convolutions shrink a signal until only their biases are heard; here they keep its variance. The
+    codebooks are filled for signals of about `level` (RMS). In double precision: the number of threads does not
+    change the result.
+    """
+    for name, parameter in codec.named_parameters():
+        if name.endswith(".conv.bias"):
+            parameter.zero_()
+        elif ".conv." in name and not name.endswith(".original1"):  # weight norm ignores its length
+            parameter.mul_(3**0.5)
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(1, codec.net.channels, 150 * codec.net.hop, generator=generator, dtype=torch.float64)
+    codec.double()
+    fill_codebooks(codec.quantiser, codec.encoder(level * noise), generator)
+    codec.float()
