@@ -18,6 +18,9 @@ from codecbench.benchmark.resources import PeakMemory
 from codecbench.models.base import Card, Codec, Codes, OperatingPoint
 from codecbench.models.bitstream import pack, unpack
 
+OUT_OF_MEMORY = "oom"
+"""The reason of an item for which the GPU's memory did not suffice, alone in its batch."""
+
 
 class SystemFailure(Exception):
     """The system's fault; `str` is the reason, such as ``length(expected 16000, got 15680)``."""
@@ -100,7 +103,7 @@ def check_codes(card: Card, point: OperatingPoint, codes: Codes) -> None:
 
     Frame counts may exceed the declared frame rate by 5 % and 8 frames: padding and overlap of segments.
     """
-    expected = card.streams[: point.streams] if point.streams else card.streams
+    expected = card.streams_at(point)
     if codes.streams or (expected and not codes.packets):
         if codes.codebook_sizes != tuple(stream.codebook_size for stream in expected):
             raise SystemFailure(f"codes(codebook sizes {codes.codebook_sizes} are not the card's)")
@@ -155,6 +158,8 @@ def _call(function: Any, *arguments: Any) -> Any:
     except MemoryError as error:
         raise SystemFailure("memory") from error
     except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, known by its name so that torch need not be here
+            raise SystemFailure(OUT_OF_MEMORY) from error
         raise SystemFailure(f"exception({type(error).__name__}: {one_line(error)})") from error
 
 

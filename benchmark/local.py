@@ -128,6 +128,9 @@ class LocalEngine:
             worker.utterance, worker.deadline = message[1], time.monotonic() + self.plan.timeout
         elif message[0] == "idle":
             worker.unit, worker.deadline = None, float("inf")
+        elif message[0] == "retire":
+            self._remove(worker)
+            self._requeue(worker)
         elif message[0] == "invalid":
             yield message
             self._condemn(message[1], message[2])
@@ -153,39 +156,39 @@ class LocalEngine:
                 self._bury(worker, ("failed", f"timeout({self.plan.timeout:g} s)"))
 
     def _bury(self, worker: _Worker, verdict: Verdict | None = None) -> None:
+        """Take note of a death: a verdict for the item in hand, and the rest of the unit to the front of the queue."""
+        self._remove(worker)
+        if worker.unit is None:
+            return
+        verdict = verdict or self._verdict(worker, worker.unit)
+        if verdict:
+            verdicts = self._verdicts.setdefault((worker.unit.system, worker.unit.dataset), {})
+            blamed = [worker.utterance] if worker.utterance else [utterance for utterance, _ in worker.unit.items]
+            verdicts.update(dict.fromkeys(blamed, verdict))
+        self._requeue(worker)
+
+    def _remove(self, worker: _Worker) -> None:
         worker.process.join(2)
         worker.process.kill()  # one that closed its pipe and lives on
         worker.process.join()
         worker.connection.close()
         self._workers.remove(worker)
-        unit = worker.unit
-        if unit is None:
+
+    def _requeue(self, worker: _Worker) -> None:
+        if worker.unit is None:
             return
-        if worker.utterance:
-            verdict = verdict or self._verdict(worker, unit)
-            if verdict:
-                self._verdicts.setdefault((unit.system, unit.dataset), {})[worker.utterance] = verdict
-        elif verdict is None and not self._may_retry(unit, ""):
-            for utterance, _ in unit.items:
-                code = worker.process.exitcode
-                self._verdicts.setdefault((unit.system, unit.dataset), {})[utterance] = (
-                    "failed",
-                    f"load({_died(code)})",
-                )
-        left = [(name, tuple(p for p in points if (name, p) not in worker.done)) for name, points in unit.items]
+        left = [(name, tuple(p for p in points if (name, p) not in worker.done)) for name, points in worker.unit.items]
         if items := tuple((name, points) for name, points in left if points):
-            self._queue.insert(0, replace(unit, items=items))
+            self._queue.insert(0, replace(worker.unit, items=items))
 
     def _verdict(self, worker: _Worker, unit: Unit) -> Verdict | None:
+        """What the death of a worker says of the item in hand (of its system, if none was); None to try it again."""
         code = worker.process.exitcode
         if code is not None and -code in _FOREIGN_SIGNALS:
-            return None if self._may_retry(unit, worker.utterance) else ("error", f"worker_lost({_died(code)})")
-        return "failed", f"crash({_died(code)})"
-
-    def _may_retry(self, unit: Unit, utterance: str) -> bool:
-        key = (unit.system, unit.dataset, utterance)
-        self._lost[key] += 1
-        return self._lost[key] <= LOST_RETRIES
+            key = (unit.system, unit.dataset, worker.utterance)
+            self._lost[key] += 1
+            return None if self._lost[key] <= LOST_RETRIES else ("error", f"worker_lost({_died(code)})")
+        return "failed", f"{'crash' if worker.utterance else 'load'}({_died(code)})"
 
 
 def _died(code: int | None) -> str:

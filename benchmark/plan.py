@@ -36,6 +36,11 @@ class PlannedSystem:
     weights: str
     ranked: bool
 
+    @property
+    def richest(self) -> OperatingPoint:
+        """The point whose codes hold those of all other points, for a nested codec."""
+        return max(self.points, key=lambda point: point.streams or 0)
+
 
 @dataclass(frozen=True)
 class PlannedDataset:

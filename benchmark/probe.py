@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from codecbench.audio import Clip, fit_length, resample
+from codecbench.audio import Clip
 from codecbench.benchmark.coding import Coded, SystemFailure, code_clip, codec_input
 from codecbench.benchmark.plan import PlannedSystem
+from codecbench.benchmark.scoring import at_rate
 from codecbench.metrics.alignment import estimate, stability
 from codecbench.metrics.base import Alignment, Output, Reference
 from codecbench.models.base import Codec, OperatingPoint
@@ -33,7 +34,8 @@ class Probe:
     def __init__(self, codec: Codec, system: PlannedSystem, dataset: str) -> None:
         self.of = (system.label, dataset)
         self.alignments = {point.name: Alignment() for point in system.points}
-        self._codec, self._system = codec, system
+        self.codec = codec
+        self._system = system
         self._coded: dict[str, list[Outcome]] = {}
         self._pairs: dict[str, list[tuple[Reference, Output]]] = {point.name: [] for point in system.points}
         self._repeats: list[bool] = []
@@ -42,14 +44,13 @@ class Probe:
         """Code one recording at every point."""
         card = self._system.card
         given = codec_input(clip, card)
-        outcomes = list(code_clip(self._codec, card, given, self._system.points))
+        outcomes = list(code_clip(self.codec, card, given, self._system.points))
         self._coded[utterance] = outcomes
         for point, outcome in outcomes:
             if isinstance(outcome, Coded):
-                samples = fit_length(resample(outcome.output, outcome.sample_rate, clip.sample_rate), clip.length)
-                self._pairs[point.name].append((reference, Output(samples, clip.sample_rate)))
+                self._pairs[point.name].append((reference, at_rate(outcome, reference)))
         if len(self._repeats) < self.REPEATED:
-            again = list(code_clip(self._codec, card, given, self._system.points[-1:]))
+            again = list(code_clip(self.codec, card, given, self._system.points[-1:]))
             self._repeats.append(_same(outcomes[-1][1], again[0][1]))
 
     def finish(self) -> list[dict[str, Any]]:
@@ -63,7 +64,7 @@ class Probe:
                 "gain_db": alignment.gain_db,
                 "align_stability": stability(pairs, alignment),
                 "repeatable": float(all(self._repeats)),
-                "parameters": float(self._codec.parameters()),
+                "parameters": float(self.codec.parameters()),
             }
             rows.append(
                 {"system": self.of[0], "point": point, "dataset": self.of[1], "utterance": "*", "corpus": values}

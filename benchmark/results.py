@@ -30,8 +30,6 @@ TIMING_COLUMNS = {
     "encode_seconds": "float64", "decode_seconds": "float64", "peak_memory_mb": "float64", "duration": "float64",
 }  # fmt: skip
 CORPUS = "*"
-TOKEN_BUDGET = 1000
-"""Tokens a stream at which codebook utilisation is stated: few enough for a small dataset to reach."""
 
 
 def write_results(plan: Plan, store: RunStore) -> tuple[dict[str, str], dict[str, int]]:
@@ -105,24 +103,23 @@ def _token_statistics(
     The histograms of a nested codec are kept with its richest point, of whose streams a poorer point has the first.
     """
     system = plan.systems[cell[0]]
-    richest = max(system.points, key=lambda point: point.streams or 0).name
     if system.card.nested:
-        items = [store.items.get((cell[0], richest, cell[2], item["utterance"]), {}) for item in items]
+        items = [store.items.get((cell[0], system.richest.name, cell[2], item["utterance"]), {}) for item in items]
     coded = [item for item in items if item.get("tokens")]
-    streams = system.card.point(cell[1]).streams if system.card.nested else None
     if not coded:
         return {}
-    histograms = tokens.merge(item["tokens"] for item in coded)[:streams]
-    sizes = [stream.codebook_size for stream in system.card.streams]
-    seconds = sum(item["duration"] for item in coded)
-    values: dict[str, float | str] = {"entropy_kbps": 0.0}
-    for k, (histogram, size) in enumerate(zip(histograms, sizes, strict=False)):
-        bits = tokens.entropy_bits(histogram)
-        used = tokens.utilisation(histogram, size, TOKEN_BUDGET)
-        values["entropy_kbps"] += bits * sum(histogram.values()) / seconds / 1000  # type: ignore[operator]
-        values[f"entropy_bits/{k}"] = bits
-        values[f"perplexity/{k}"] = tokens.perplexity(histogram)
-        values[f"utilisation/{k}"] = f"too_few_tokens({sum(histogram.values())})" if used is None else used
+    sizes = [stream.codebook_size for stream in system.card.streams_at(system.card.point(cell[1]))]
+    streams = tokens.describe(
+        tokens.merge(item["tokens"] for item in coded)[: len(sizes)],
+        sizes,
+        sum(item["duration"] for item in coded),
+    )
+    values: dict[str, float | str] = {"entropy_kbps": sum(s.entropy_kbps or 0.0 for s in streams)}
+    for k, stream in enumerate(streams):
+        few = f"too_few_tokens({stream.tokens})"
+        values[f"entropy_bits/{k}"] = few if stream.entropy is None else stream.entropy
+        values[f"perplexity/{k}"] = few if stream.perplexity is None else stream.perplexity
+        values[f"utilisation/{k}"] = few if stream.utilisation is None else stream.utilisation
     return values
 
 

@@ -54,13 +54,15 @@ class OperatingPoint:
 
     `kbps` is the nominal bitrate (None where it follows the clip's sample rate); the bitrate that is reported is
     measured. `streams` is how many of the card's streams the point sends, for a codec whose points are prefixes
-    of the richest one. `setting` is the adapter's own value for anything else, such as an encoder's mode.
+    of the richest one; `own_streams` are its streams, for a codec whose points differ in their codebooks. `setting`
+    is the adapter's own value for anything else, such as an encoder's mode.
     """
 
     name: str
     kbps: float | None = None
     streams: int | None = None
     setting: int | float | str | None = None
+    own_streams: tuple[Stream, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,10 @@ class Card:
     def point(self, name: str) -> OperatingPoint:
         """The operating point called `name`; KeyError if the card has none."""
         return {point.name: point for point in self.points}[name]
+
+    def streams_at(self, point: OperatingPoint) -> tuple[Stream, ...]:
+        """The token streams that `point` sends."""
+        return point.own_streams or self.streams[: point.streams]
 
     def nominal_kbps(self, streams: int) -> float | None:
         """Bitrate of the first `streams` streams in kbps: the sum of frame rate times log2 of codebook size."""

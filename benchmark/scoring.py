@@ -1,0 +1,120 @@
+"""From what a system returned for one recording to the values of a row."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from codecbench.audio import Clip, fit_length, resample
+from codecbench.benchmark.coding import Coded
+from codecbench.benchmark.plan import Plan, Verdict
+from codecbench.metrics import registry as metrics
+from codecbench.metrics.base import Alignment, Cache, Metric, Output, Reference, Value, evaluate, undefined_reason
+from codecbench.metrics.tokens import encode_histograms
+
+KEPT_REFERENCES = 64
+"""References that a worker keeps, each with everything computed from it: about 1 MB for a few seconds."""
+
+
+class References:
+    """The recordings of a plan as metrics see them, each loaded once while it is among the last ones used."""
+
+    def __init__(self, plan: Plan, cache: Cache) -> None:
+        self._plan, self._cache = plan, cache
+        self._facts = {
+            (name, utterance.id): utterance
+            for name, planned in plan.datasets.items()
+            for utterance in planned.dataset.utterances
+        }
+        self._kept: OrderedDict[tuple[str, str], tuple[Clip, Reference]] = OrderedDict()
+
+    def get(self, dataset: str, utterance: str) -> tuple[Clip, Reference]:
+        """The mono clip and its reference.
+
+        Raises:
+            CodecbenchError: The recording cannot be read any more.
+        """
+        key = (dataset, utterance)
+        if key not in self._kept:
+            facts = self._facts[key]
+            clip = self._plan.datasets[dataset].dataset.load(facts)
+            reference = Reference(
+                clip.samples[0], clip.sample_rate, transcript=facts.transcript, language=facts.language,
+                domain=facts.domain, cache=self._cache,
+            )  # fmt: skip
+            self._kept[key] = (clip, reference)
+            if len(self._kept) > KEPT_REFERENCES:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+
+class Scorer:
+    """Computes the metrics of a plan."""
+
+    def __init__(self, plan: Plan, cache: Cache) -> None:
+        self.metrics = [metrics.find(name) for name in plan.metrics]
+        self._cache = cache
+
+    def coded(self, coded: Coded, reference: Reference, alignment: Alignment) -> dict[str, Any]:
+        """The part of a row that comes from a coded item."""
+        output = at_rate(coded, reference, alignment, self._cache)
+        pairs: dict[str, tuple[Reference, Output]] = {"system": (reference, output)}
+        values = {}
+        for metric in self.metrics:
+            if metric.frame not in pairs:
+                pairs[metric.frame] = self._codec_frame(coded, reference, alignment)
+            values[metric.name] = evaluate(metric, *pairs[metric.frame])
+        return {
+            "bits": coded.bits,
+            "header_bits": coded.header_bits,
+            "frames": [len(stream) for stream in coded.codes.streams],
+            "timing": [coded.encode_seconds, coded.decode_seconds, coded.peak_memory_mb],
+            "tokens": "",
+            "values": _to_json(values),
+        }
+
+    def _codec_frame(self, coded: Coded, reference: Reference, alignment: Alignment) -> tuple[Reference, Output]:
+        """The pair at the codec's own rate; the reference is kept with the one it comes from."""
+        rate = coded.sample_rate
+        at_codec = reference.memo(
+            f"reference at {rate}",
+            lambda: Reference(
+                reference.at(rate), rate, transcript=reference.transcript, language=reference.language,
+                domain=reference.domain, cache=self._cache,
+            ),
+        )  # fmt: skip
+        return at_codec, Output(coded.output, rate, alignment=alignment, cache=self._cache)
+
+    def not_coded(self, reference: Reference, verdict: Verdict) -> dict[str, Any]:
+        """The part of a row for an item without output: undefined if the reference is at fault, else `verdict`."""
+        values = {}
+        for metric in self.metrics:
+            undefined = self._undefined(metric, reference)
+            values[metric.name] = Value("undefined", undefined) if undefined else Value(*verdict)
+        return {"values": _to_json(values)}
+
+    def unreadable(self, reason: str) -> dict[str, Any]:
+        """The part of a row for a recording that could not be read: our error, whatever the metric."""
+        return {"values": _to_json({metric.name: Value("error", reason) for metric in self.metrics})}
+
+    def _undefined(self, metric: Metric, reference: Reference) -> str:
+        return reference.memo(f"undefined {metric.name}", lambda: undefined_reason(metric, reference))
+
+
+def at_rate(
+    coded: Coded, reference: Reference, alignment: Alignment | None = None, cache: Cache | None = None
+) -> Output:
+    """The output at the reference's rate; resampling may round its length by a sample, which is mended here."""
+    samples = resample(coded.output, coded.sample_rate, reference.sample_rate)
+    samples = fit_length(samples, len(reference.samples))
+    return Output(samples, reference.sample_rate, alignment=alignment, cache=cache)
+
+
+def tokens_of(coded: Coded) -> str:
+    """The histograms of the item's streams, as text."""
+    return encode_histograms(coded.codes.streams)
+
+
+def _to_json(values: dict[str, Value]) -> dict[str, list[Any]]:
+    return {name: [v.status, v.reason, v.value, v.weight] for name, v in values.items()}
