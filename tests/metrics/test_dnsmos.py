@@ -34,7 +34,9 @@ def _case(entry: dict[str, Any]) -> Any:
 
 
 @needs_models
-@pytest.mark.parametrize("entry", map(_case, ENTRIES), ids=lambda entry: f"{entry['seconds']}s-{entry['snr']}dB")
+@pytest.mark.parametrize(
+    "entry", [_case(entry) for entry in ENTRIES], ids=lambda entry: f"{entry['seconds']}s-{entry['snr']}dB"
+)
 def test_agrees_with_speechmos(entry: dict[str, Any]) -> None:
     samples = SIGNALS["speech"](entry["seconds"]) * np.float32(0.5)
     if entry["snr"] is not None:
