@@ -13,7 +13,7 @@ import codecbench
 
 PACKAGES = (
     "av", "ctranslate2", "faster-whisper", "jiwer", "numpy", "onnxruntime", "openai-whisper", "pesq",
-    "praat-parselmouth", "pycodec2", "pyarrow", "pystoi", "scipy", "soundfile", "soxr", "speechbrain", "torch",
+    "pycodec2", "pyarrow", "pystoi", "scipy", "soundfile", "soxr", "speechbrain", "torch",
     "torchaudio",
 )  # fmt: skip
 

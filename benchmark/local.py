@@ -99,7 +99,7 @@ class LocalEngine:
 
     def _start(self) -> _Worker:
         ours, theirs = self._spawn.Pipe()
-        process = self._spawn.Process(target=worker_module.main, args=(theirs, self.plan), daemon=True)
+        process = self._spawn.Process(target=worker_module.main, args=(theirs, self.plan))
         with patch.dict(os.environ, pin_threads({})):  # read by numeric libraries when the child imports them
             process.start()
         theirs.close()

@@ -129,10 +129,11 @@ def make_plan(sweep: Sweep, cache: Path, progress: Callable[[str, int, int], Non
     for metric in map(metrics.find, names):
         if metric.prepare:
             metric.prepare()
-    systems = [_plan_system(choice, sweep) for choice in sweep.models]
-    unknown = set(sweep.points) - {point.name for system in systems for point in system.card.points}
+    cards = [models.find(choice.name).card for choice in sweep.models]
+    unknown = set(sweep.points) - {point.name for card in cards for point in card.points}
     if unknown:
         raise UsageError(f"no model of this sweep has the point '{min(unknown)}': `codecbench show MODEL` lists them")
+    systems = [_plan_system(choice, card, sweep) for choice, card in zip(sweep.models, cards, strict=True)]
     datasets = []
     for choice in sweep.datasets:
         dataset = open_dataset(choice.name, channels=choice.channels, known_bad=choice.known_bad).limited(sweep.limit)
@@ -152,8 +153,7 @@ def _by_name(what: str, named: dict[str, Any], count: int) -> dict[str, Any]:
     return named
 
 
-def _plan_system(choice: ModelChoice, sweep: Sweep) -> PlannedSystem:
-    card = models.find(choice.name).card
+def _plan_system(choice: ModelChoice, card: Card, sweep: Sweep) -> PlannedSystem:
     if card.kind == "lm":
         raise UsageError(f"'{card.name}' is a language model; a codec sweep takes codecs and controls")
     points = tuple(_point(card, name) for name in choice.points) if choice.points else card.points

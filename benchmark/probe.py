@@ -58,11 +58,12 @@ class Probe:
         rows = []
         for point, pairs in self._pairs.items():
             self.alignments[point] = alignment = estimate(pairs)
-            values = {
-                "delay_ms": 1000 * alignment.delay / alignment.sample_rate,
-                "polarity": float(alignment.polarity),
+            agreeing = stability(pairs, alignment)
+            values: dict[str, float | str] = {
+                "delay_ms": 1000 * alignment.delay / alignment.sample_rate if agreeing >= 0.5 else "no_common_delay",
+                "polarity": float(alignment.polarity) if agreeing >= 0.5 else "no_common_delay",
                 "gain_db": alignment.gain_db,
-                "align_stability": stability(pairs, alignment),
+                "align_stability": agreeing,
                 "repeatable": float(all(self._repeats)),
                 "parameters": float(self.codec.parameters()),
             }

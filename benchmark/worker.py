@@ -124,6 +124,6 @@ class Worker:
                 yield point.name, {**facts, **self.scorer.not_coded(reference, ("failed", str(outcome)))}
                 continue
             row = self.scorer.coded(outcome, reference, probe.alignments[point.name])
-            if not system.card.nested or point == system.richest:
+            if outcome.codes.streams and (not system.card.nested or point == system.richest):
                 row["tokens"] = tokens_of(outcome)
             yield point.name, {**facts, **row}

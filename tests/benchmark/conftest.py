@@ -40,7 +40,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 def command(tmp_path: Path, recordings: Path) -> Callable[..., list[str]]:
     """The command that runs systems of `adapters.py` on `recordings` into a folder of `tmp_path`."""
 
-    def build(*systems: str, out: str = "run", metrics: str = "si_sdr,mel", options: tuple[str, ...] = ()) -> list[str]:
+    def build(*systems: str, out: str = "run", metrics: str = "si_sdr,lsd", options: tuple[str, ...] = ()) -> list[str]:
         targets = ",".join(name if name.islower() else f"{ADAPTERS}:{name}" for name in systems)
         return [
             sys.executable, "-m", "codecbench", "run", "--models", targets, "--datasets", str(recordings),

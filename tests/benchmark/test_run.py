@@ -35,20 +35,21 @@ def test_a_run_has_the_documented_columns_and_every_row(run: Run, rows: Rows, ma
 
 
 def test_the_identity_control_is_perfect(run: Run, rows: Rows) -> None:
-    run("identity")
+    run("identity", metrics="mel,lsd,si_sdr")
     assert {row["value"] for row in rows(metric="mel")} == {0.0}
-    assert all(row["bits"] == 32 * round(row["duration"] * 8000) for row in rows(metric="mel"))
+    assert {row["value"] for row in rows(metric="lsd")} == {0.0}
+    assert all(row["bits"] == 32 * round(row["duration"] * 8000) for row in rows(metric="lsd"))
 
 
 def test_bits_are_those_of_the_streams_each_point_sends(run: Run, rows: Rows) -> None:
     run("Steps")
     for streams in (1, 2, 3):
-        for row in rows(point=f"{streams}x4bit", metric="mel"):
+        for row in rows(point=f"{streams}x4bit", metric="lsd"):
             samples = round(row["duration"] * 8000)
             assert row["bits"] == -(-4 * streams * samples // 8) * 8
     rates = {row["point"]: row["value"] for row in rows(metric="kbps")}
     assert rates["3x4bit"] == pytest.approx(96, rel=1e-3)
-    assert {row["value"] for row in rows(metric="token_rate", point="2x4bit")} == {16000.0}
+    assert rows(metric="token_rate", point="2x4bit")[0]["value"] == pytest.approx(16000)
 
 
 def test_quality_rises_with_the_rate(run: Run, rows: Rows) -> None:
@@ -116,7 +117,7 @@ def test_delay_polarity_and_gain_are_measured_and_removed_for_aligned_metrics(ru
     corpus = {row["metric"]: row["value"] for row in rows(utterance="*", point="3x4bit")}
     assert corpus["delay_ms"] == pytest.approx(20, abs=0.05)
     assert corpus["polarity"] == -1
-    assert corpus["gain_db"] == pytest.approx(-6.02, abs=0.1)
+    assert corpus["gain_db"] == pytest.approx(-6.02, abs=0.3)
     for utterance in ("u01", "u06"):
         raw, aligned = (
             rows(point="3x4bit", utterance=utterance, metric=name)[0]["value"] for name in ("si_sdr", "si_sdr_aligned")
@@ -131,7 +132,7 @@ def test_a_system_that_does_not_repeat_itself_is_flagged(run: Run, rows: Rows) -
 
 
 def test_metrics_outside_their_domain_are_undefined_for_all_alike(run: Run, rows: Rows) -> None:
-    run("identity", "Raises", metrics="stoi,mel", check=2)
+    run("identity", "Raises", metrics="stoi,lsd", check=2)
     undefined = {
         system: {
             (r["utterance"], r["reason"])
@@ -166,8 +167,8 @@ def test_a_finished_run_computes_nothing_again(run: Run, tmp_path: Path) -> None
 def test_another_sweep_in_the_same_folder_is_refused(run: Run) -> None:
     run("Steps", options=("--limit", "2"))
     done = run("Steps", check=1)
-    assert "holds another run: datasets 'manifest' was" in done.stderr
-    done = run("Steps", check=1, options=("--limit", "2"), metrics="mel")
+    assert "holds another run: datasets 'recordings" in done.stderr
+    done = run("Steps", check=1, options=("--limit", "2"), metrics="lsd")
     assert "holds another run: metrics 'si_sdr' was" in done.stderr
     assert len(done.stderr.strip().splitlines()[-1:]) == 1
 
@@ -201,8 +202,17 @@ def environment(tmp_path: Path, **more: str) -> dict[str, str]:
     return {**os.environ, "CODECBENCH_CACHE": str(tmp_path / "cache"), **more}
 
 
+def group_lives(pid: int) -> bool:
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def rows_on_disk(folder: Path) -> int:
-    return sum(path.read_bytes().count(b"\n") for path in (folder / "rows").glob("*.jsonl"))
+    """Rows of items, not those of corpora."""
+    return sum(path.read_bytes().count(b'"utterance":"u') for path in (folder / "rows").glob("*.jsonl"))
 
 
 @pytest.mark.slow
@@ -258,8 +268,9 @@ def test_interrupted_it_stops_soon_leaves_no_process_and_resumes(
     assert time.monotonic() - started < 5
     assert process.returncode == 130
     assert "run the same command again to resume" in stderr
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
+    while time.monotonic() - started < 5 and group_lives(process.pid):
+        time.sleep(0.05)
+    assert not group_lives(process.pid)
     done = run("Slow")
     assert "resumed" in done.stderr
     assert results_of(folder) == results_of(tmp_path / "whole")
