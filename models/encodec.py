@@ -1,11 +1,12 @@
 """EnCodec at 24 kHz (mono, causal) and 48 kHz (stereo), our implementation of arXiv:2210.13438.
 
-Equal to the released models on equal weights, operation by operation. The 24 kHz model is causal but for the
-first frames of a clip: the release mirrors the signal at its start, so those depend on the few frames after them.
+Equal to the released code on equal weights. The 24 kHz model is causal but for the first frames of a clip: the release
+mirrors the signal at its start, so those depend on the few frames after them.
 
 The 48 kHz model cuts a clip into segments of 1 s that overlap by 1 %, scales each to unit power, and codes each on its
 own. The scale of every segment is sent as a 32-bit float. A stream of its codes is the segments' frames one after
-another; the decoder works out the segments from the clip's length.
+another; the decoder works out the segments from the clip's length. Where a clip ends 161 to 320 samples after its last
+full stride, the released overlap-add stops with an error; this one decodes such clips too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """One-dimensional convolutions with the padding of SEANet: ``ceil(T / stride)`` frames in, ``F * stride`` samples out.
 
-Shared by EnCodec, SpeechTokenizer, FunCodec, WavTokenizer, AcademiCodec and Mimi, which differ in `ConvStyle` alone.
-Defined by the released implementation of EnCodec (arXiv:2210.13438); checked against an independent one.
+The rule of the released EnCodec (arXiv:2210.13438), which codecs derived from it share.
 """
 
 from __future__ import annotations

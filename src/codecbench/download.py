@@ -13,7 +13,6 @@ from typing import BinaryIO, cast
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from codecbench import __version__
 from codecbench.errors import InfrastructureError
 
 Progress = Callable[[int, int | None], None]
@@ -104,8 +103,6 @@ def _receive(url: str, file: BinaryIO, *, resume: bool, progress: Progress | Non
 def _network(url: str) -> Iterator[None]:
     try:
         yield
-    except HTTPError as error:
-        raise InfrastructureError(f"cannot download {url}: HTTP {error.code} {error.reason}") from error
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise InfrastructureError(f"cannot download {url}: {reason}") from error
@@ -113,16 +110,17 @@ def _network(url: str) -> Iterator[None]:
 
 def _open(url: str, have: int) -> HTTPResponse | None:
     """The response with the bytes from `have` on, or with all; None if the server has none beyond `have`."""
-    headers = {"User-Agent": f"codecbench/{__version__}", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": "codecbench", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
     with _network(url):
         try:
             return cast("HTTPResponse", urlopen(Request(url, headers=headers), timeout=TIMEOUT))  # noqa: S310 - checked
         except HTTPError as error:
+            error.close()
             if error.code == 416 and have:
                 return None
-            raise
+            raise InfrastructureError(f"cannot download {url}: HTTP {error.code} {error.reason}") from error
 
 
 def _read(url: str, response: HTTPResponse) -> bytes:

@@ -7,6 +7,7 @@ called by a command that the user types.
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,45 +58,52 @@ def get(file: WeightFile, progress: Progress | None = None) -> Path:
     Raises:
         InfrastructureError: The download failed, or the file is not the published (or pinned) one.
     """
-    from codecbench.download import fetch
+    from codecbench import download
 
     path = cache_path(file)
     if not path.is_file():
-        fetch(file.url, path, file.sha256 or _pinned(file), progress)
+        download.fetch(file.url, path, _expected(file), progress)
     verify(file)
     return path
 
 
 def verify(file: WeightFile) -> None:
-    """Check the cached `file` against its published hash, or else against the one pinned at its first use.
+    """Check the cached `file` against its published hash; without one, against the hash pinned at its first use.
 
     Raises:
         InfrastructureError: They differ, or the file cannot be read.
     """
     from codecbench.download import sha256_of
 
-    path = cache_path(file)
+    path, lock, expected = cache_path(file), _lock(file), _expected(file)
     try:
-        digest, expected = sha256_of(path), file.sha256.lower() or _pinned(file)
+        digest = sha256_of(path)
         if not expected:
-            lock = {"sha256": digest, "size": path.stat().st_size, "url": file.url}
-            _lock_path(file).write_text(json.dumps(lock, indent=1) + "\n")
+            pin = {"sha256": digest, "size": path.stat().st_size, "url": file.url}
+            lock.write_text(json.dumps(pin, indent=1) + "\n")
     except OSError as error:
-        raise InfrastructureError(f"cannot read {path}: {error}") from error
+        raise InfrastructureError(f"cannot check {path}: {error}") from error
     if not digest.startswith(expected):
-        pin = "" if file.sha256 else f" (pinned in {_lock_path(file)})"
+        whence = "" if file.sha256 else f" (pinned in {lock})"
         raise InfrastructureError(
-            f"{path} is not the published file: sha256 {digest}, expected {expected}{pin}; delete it and get it again"
+            f"{path} is not the published file: sha256 {digest}, expected {expected}{whence}; "
+            "delete it and get it again"
         )
 
 
-def _lock_path(file: WeightFile) -> Path:
+def _lock(file: WeightFile) -> Path:
     return cache_dir("weights", f"{file.name}.lock.json")
 
 
-def _pinned(file: WeightFile) -> str:
-    path = _lock_path(file)
-    return str(json.loads(path.read_text())["sha256"]) if path.is_file() else ""
+def _expected(file: WeightFile) -> str:
+    """The hash that `file` must have, or its beginning; empty before the first download of an unknown one."""
+    lock = _lock(file)
+    if file.sha256 or not lock.is_file():
+        return file.sha256.lower()
+    try:
+        return str(json.loads(lock.read_text())["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InfrastructureError(f"cannot read the pinned hash in {lock}: {error}") from error
 
 
 def resolve(system: str, file: WeightFile, given: Path | None = None) -> Path:
@@ -135,9 +143,12 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         path = path / "model.safetensors"
     try:
         state = _read(path)
-    except Exception as error:  # a damaged or hostile file can make its reader raise anything
-        reason = str(error).split("\n")[0].split(". ")[0]
-        raise InvalidSystem(f"{path} cannot be read as tensors: {type(error).__name__}: {reason}") from error
+    except pickle.UnpicklingError as error:
+        reason = "it is damaged, or holds more than tensors; reading such a file could run code, so it is refused"
+        raise InvalidSystem(f"{path} cannot be read as tensors: {reason}") from error
+    except Exception as error:  # a damaged file makes its reader raise anything
+        reason = str(error).split("\n")[0].split(". ")[0] or type(error).__name__
+        raise InvalidSystem(f"{path} cannot be read as tensors: {reason}") from error
     import torch
 
     if not isinstance(state, Mapping):

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from codecbench.audio import Clip
 from codecbench.errors import InfrastructureError, InvalidSystem
 from codecbench.models.base import Codes, LoadOptions
+from codecbench.models.bitstream import pack, unpack
 from codecbench.models.encodec import SYSTEMS, Encodec, Encodec24, Encodec48
 from codecbench.paths import cache_dir
 
@@ -64,7 +65,8 @@ class Pair:
 
     def _fill_codebooks(self, generator: torch.Generator) -> None:
         channels = self.system.card.channels or 1
-        residual = self.oracle.encoder(torch.randn(1, channels, 48_000, generator=generator))
+        level = 1.0 if self.system.segment else 0.1
+        residual = self.oracle.encoder(level * torch.randn(1, channels, 48_000, generator=generator))
         for layer in self.oracle.quantizer.layers:
             frames = residual[0].T
             noise = torch.randn(1024, 128, generator=generator)
@@ -254,6 +256,16 @@ def test_any_length_comes_back(codec: Encodec, length: int) -> None:
         assert decoded.dtype == np.float32
         assert decoded.shape == audio.samples.shape
         assert np.isfinite(decoded).all()
+
+
+def test_bytes_hold_all_that_the_decoder_needs(codec: Encodec) -> None:
+    audio = clip(type(codec), 100_000)
+    (codes,) = codec.encode([audio], codec.card.points[0])
+    packed = pack(codes)
+    frames = 313 if not codec.segment else 150 + 150 + 16  # two segments of 48 000 samples, and one of 4 960
+    assert packed.bits == 10 * 2 * frames + 32 * len(codes.side.get("scale", ())) + -(20 * frames) % 8
+    (decoded,) = codec.decode([unpack(packed.to_bytes())])
+    assert np.array_equal(decoded, codec.decode([codes])[0])
 
 
 @pytest.mark.parametrize("cut", [47_521, 47_530, 47_800, 47_520 + 47_700])
