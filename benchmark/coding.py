@@ -38,7 +38,7 @@ class Coded:
         sample_rate: The codec's rate in Hz.
         encode_seconds: Wall time of the encoder; for nested points, of the one encoding that serves them all.
         decode_seconds: Wall time of the decoder.
-        peak_memory_mb: Highest resident memory of the process while coding.
+        memory_mb: By how much the process grew while coding, at its peak.
     """
 
     codes: Codes
@@ -48,7 +48,7 @@ class Coded:
     sample_rate: int
     encode_seconds: float
     decode_seconds: float
-    peak_memory_mb: float
+    memory_mb: float | None
 
 
 def codec_input(clip: Clip, card: Card) -> Clip:
@@ -129,7 +129,7 @@ def _through_bytes(codec: Codec, clip: Clip, codes: Codes, encode_seconds: float
     output = _check_output(outputs[0], clip)
     return Coded(
         received, packed.bits, packed.header_bits, output, clip.sample_rate,
-        encode_seconds, decode_seconds, memory.peak_mb(),
+        encode_seconds, decode_seconds, memory.growth_mb(),
     )  # fmt: skip
 
 

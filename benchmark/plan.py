@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from codecbench.benchmark.datasets.registry import open_dataset
 from codecbench.benchmark.sweep import ModelChoice, Sweep
 from codecbench.errors import UsageError
 from codecbench.metrics import registry as metrics
+from codecbench.metrics.base import Status
 from codecbench.models import registry as models
 from codecbench.models.base import Card, LoadOptions, OperatingPoint
 
 UNIT_SIZE = 16
 ItemKey = tuple[str, str, str, str]
 """(system, point, dataset, utterance): what a row of results is about."""
-Verdict = tuple[str, str]
+Verdict = tuple[Status, str]
 """(status, reason) of an item that is not to be coded: its system cannot load, or it killed its process."""
 
 
@@ -138,7 +140,7 @@ def make_plan(sweep: Sweep, cache: Path, progress: Callable[[str, int, int], Non
     for choice in sweep.datasets:
         dataset = open_dataset(choice.name, channels=choice.channels, known_bad=choice.known_bad).limited(sweep.limit)
         name = dataset.card.name
-        checked = check(dataset, (lambda done, of, name=name: progress(name, done, of)) if progress else None)
+        checked = check(dataset, partial(progress, name) if progress else None)
         datasets.append(PlannedDataset(dataset, tuple(checked), fingerprint(dataset, checked)))
     return Plan(
         _by_name("model", {s.label: s for s in systems}, len(systems)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import resource
 import signal
 import sys
 from pathlib import Path
@@ -16,17 +15,17 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 class PeakMemory:
-    """Within it, `peak_mb` is the highest resident memory of this process since it was entered.
+    """Within it, `growth_mb` is how far this process's resident memory has risen since it was entered, at its peak.
 
-    Where the kernel cannot reset its mark (it can on Linux), the highest of the process's life.
+    Linux alone can reset its mark of the peak; elsewhere, and where that is forbidden, the growth is unknown (None).
     """
 
     def __enter__(self) -> PeakMemory:
         try:
             _CLEAR.write_text("5")
-            self._reset = True
+            self._before: float | None = _memory_mb("VmRSS")
         except OSError:
-            self._reset = False
+            self._before = None
         return self
 
     def __exit__(
@@ -34,14 +33,14 @@ class PeakMemory:
     ) -> None:
         pass
 
-    def peak_mb(self) -> float:
-        """In MB (10^6 bytes)."""
-        if self._reset:
-            for line in _STATUS.read_text().splitlines():
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024 / 1e6
-        scale = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6
+    def growth_mb(self) -> float | None:
+        """In MB (10^6 bytes), at least 0."""
+        return None if self._before is None else max(0.0, _memory_mb("VmHWM") - self._before)
+
+
+def _memory_mb(field: str) -> float:
+    lines = _STATUS.read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024 / 1e6
 
 
 def die_with_parent() -> None:

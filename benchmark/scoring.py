@@ -69,7 +69,7 @@ class Scorer:
             "bits": coded.bits,
             "header_bits": coded.header_bits,
             "frames": [len(stream) for stream in coded.codes.streams],
-            "timing": [coded.encode_seconds, coded.decode_seconds, coded.peak_memory_mb],
+            "timing": [coded.encode_seconds, coded.decode_seconds, coded.memory_mb],
             "tokens": "",
             "values": _to_json(values),
         }

@@ -8,7 +8,7 @@ unit is done, or ``("retire",)`` when a fresh process should take what is left o
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -16,7 +16,7 @@ from codecbench.benchmark.cache import DiskCache
 from codecbench.benchmark.coding import OUT_OF_MEMORY, SystemFailure, code_clip, codec_input, one_line
 from codecbench.benchmark.plan import Plan, PlannedSystem, Unit
 from codecbench.benchmark.probe import Probe
-from codecbench.benchmark.resources import die_with_parent
+from codecbench.benchmark.resources import PeakMemory, die_with_parent
 from codecbench.benchmark.scoring import References, Scorer, tokens_of
 from codecbench.errors import CodecbenchError
 from codecbench.models import registry as models
@@ -53,6 +53,7 @@ class Worker:
         self.scorer = Scorer(plan, cache)
         self._loaded: tuple[str, Codec] | None = None
         self._probe: Probe | None = None
+        self._load_memory_mb = 0.0
 
     def run(self, unit: Unit) -> Iterator[Message]:
         """Run `unit`, yielding messages."""
@@ -82,13 +83,19 @@ class Worker:
     def _load(self, system: PlannedSystem) -> Codec:
         if self._loaded is None or self._loaded[0] != system.label:
             self._loaded = self._probe = None  # the last system's memory is free before the next takes its own
-            loaded = models.find(system.target).load(system.options)
+            with PeakMemory() as memory:
+                loaded = models.find(system.target).load(system.options)
+                self._load_memory_mb = memory.growth_mb() or 0.0
             if not isinstance(loaded, Codec):
                 raise TypeError(f"{system.target} loads a {type(loaded).__name__}, not a Codec")
+            if system.options.device.startswith("cuda"):
+                import torch
+
+                torch.backends.cudnn.allow_tf32 = False  # cuDNN's default, and enough to flip codes
             self._loaded = (system.label, loaded)
         return self._loaded[1]
 
-    def _probed(self, codec: Codec, system: PlannedSystem, unit: Unit) -> Iterator[Message]:
+    def _probed(self, codec: Codec, system: PlannedSystem, unit: Unit) -> Generator[Message, None, Probe]:
         if self._probe is None or self._probe.of != (unit.system, unit.dataset):
             probe = Probe(codec, system, unit.dataset)
             for utterance in self.plan.datasets[unit.dataset].dataset.utterances[: Probe.ITEMS]:
@@ -124,6 +131,8 @@ class Worker:
                 yield point.name, {**facts, **self.scorer.not_coded(reference, ("failed", str(outcome)))}
                 continue
             row = self.scorer.coded(outcome, reference, probe.alignments[point.name])
+            if outcome.memory_mb is not None:
+                row["timing"][2] = outcome.memory_mb + self._load_memory_mb
             if outcome.codes.streams and (not system.card.nested or point == system.richest):
                 row["tokens"] = tokens_of(outcome)
             yield point.name, {**facts, **row}

@@ -151,7 +151,7 @@ class Integers(Steps):
     card = steps_called("integers")
 
     def decode_one(self, item: Codes) -> Audio:
-        return (super().decode_one(item) * 32767).astype(np.int16)  # type: ignore[return-value]
+        return (super().decode_one(item) * 32767).astype(np.int16)
 
 
 class Undeclared(Steps):
