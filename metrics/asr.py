@@ -165,7 +165,10 @@ def _digest(path: Path) -> str:
 
 
 def _compute_type() -> str:
-    return "int8" if DEVICE == "cpu" else "float16"
+    known = {"cpu": "int8", "cuda": "float16"}
+    if DEVICE not in known:
+        raise UsageError(f"$CODECBENCH_ASR_DEVICE is '{DEVICE}': write cpu or cuda")
+    return known[DEVICE]
 
 
 def _decoding(samples: Audio, language: str) -> dict[str, Any]:

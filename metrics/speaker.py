@@ -35,7 +35,7 @@ from codecbench.download import sha256_of
 from codecbench.errors import InfrastructureError, UsageError
 from codecbench.metrics.base import SPEECH, Metric, Output, Reference, Signal, require_sound
 from codecbench.metrics.melscale import mel_power
-from codecbench.weights import WeightFile, load_state, local_path, read_state_dict
+from codecbench.weights import WeightFile, load_state, local_path, read_state_dict, verify
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -188,12 +188,14 @@ ECAPA = Encoder("spkrec-ecapa-voxceleb", "speechbrain", "fbank80-cmn", _ecapa_we
 def _metric(name: str, title: str, encoder: Encoder, floor: float, weights: tuple[WeightFile, ...] = ()) -> Metric:
     return Metric(
         name, title, "", "higher", partial(similarity, encoder=encoder), partial(_parts, encoder), floor=floor,
-        perfect=1.0, domains=SPEECH, min_seconds=1.0, weights=weights, prepare=partial(_prepare, encoder),
+        perfect=1.0, domains=SPEECH, min_seconds=1.0, weights=weights, prepare=partial(_prepare, encoder, weights),
     )  # fmt: skip
 
 
-def _prepare(encoder: Encoder) -> None:
+def _prepare(encoder: Encoder, published: tuple[WeightFile, ...]) -> None:
     encoder.weights()
+    for file in published:
+        verify(file)
 
 
 METRICS = (

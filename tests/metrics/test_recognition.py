@@ -303,6 +303,13 @@ def test_another_file_in_the_package_is_refused(monkeypatch: pytest.MonkeyPatch)
         prepared("")
 
 
+@needs_model
+def test_an_unknown_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asr, "DEVICE", "gpu")
+    with pytest.raises(UsageError, match=r"\$CODECBENCH_ASR_DEVICE is 'gpu': write cpu or cuda"):
+        METRICS["wer"].signature()
+
+
 @pytest.fixture(scope="module")
 def random_whisper(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Checkpoints of openai-whisper's own class with random weights: a multilingual model and an English one."""

@@ -158,6 +158,14 @@ def test_ecapa_is_speechbrains_verification(random_ecapa: Path, monkeypatch: pyt
     assert score(SPEECH.copy(), "spk_sim_ecapa") == 1.0
 
 
+def test_a_file_that_was_not_published_is_refused(random_ecapa: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODECBENCH_CACHE", str(random_ecapa))
+    prepare = METRICS["spk_sim_ecapa"].prepare
+    assert prepare
+    with pytest.raises(InfrastructureError, match="is not the published file"):
+        prepare()
+
+
 def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
     import torch
 
