@@ -97,6 +97,9 @@ class Opus(FFmpegCodec):
     CBR, for the sizes of VBR packets carry information that is charged; "audio", for "voip" filters its input. The
     pre-skip of 312 samples is removed. The speech layer (SILK) is up to 3 samples early or late of that, by its
     bandwidth: a fraction of a sample at its own rate.
+
+    Up to 56 kbps the encoder codes speech in the speech or the hybrid mode, above it in the transform mode (CELT)
+    alone. At 64 kbps that costs a fifth of a PESQ point against 48 kbps; 96 kbps is above both.
     """
 
     encoder = decoder = "libopus"
@@ -107,7 +110,7 @@ class Opus(FFmpegCodec):
         "opus",
         "Opus",
         48000,
-        _points(6, 8, 12, 16, 24, 32, 64),
+        _points(6, 8, 12, 16, 24, 32, 48, 96),
         causal=True,
         delay=312,
         licence="BSD-3-Clause",
