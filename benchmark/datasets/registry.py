@@ -57,7 +57,7 @@ def describe(name: str) -> DatasetCard:
     Raises:
         UsageError: No such dataset or subset.
     """
-    return _find(name)[0].card
+    return replace(_find(name)[0].card, name=name)
 
 
 def path(name: str) -> Path | None:
