@@ -29,6 +29,7 @@ from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from threading import RLock
 from typing import Any, Literal, Protocol
 
 from codecbench.audio import Audio, resampler_signature
@@ -109,7 +110,10 @@ def find(spec: str) -> Model:
 @cache
 def load(spec: str) -> Recogniser:
     """The model that `spec` names, ready to run; loaded once a process."""
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
     model = find(spec)
+    tqdm.set_lock(RLock())  # its own lock is a semaphore of the system's, which a killed worker leaves behind
     return FasterWhisper(model.path) if model.engine == "faster-whisper" else OpenaiWhisper(model.path)
 
 

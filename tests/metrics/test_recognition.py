@@ -1,6 +1,8 @@
 """Recognition metrics: what counts as an error, and the recognisers behind them."""
 
 import runpy
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -219,6 +221,19 @@ def test_the_packaged_model_hears_the_same_every_time() -> None:
     load = asr.load.__wrapped__
     texts = {load("").transcribe(signal, "en") for _ in range(2)}
     assert len(texts) == 1
+
+
+@needs_model
+def test_a_killed_process_leaves_nothing_behind() -> None:
+    """Progress bars of the recogniser, although off, used to leave a semaphore to the resource tracker."""
+    code = (
+        "import multiprocessing, os, numpy; from codecbench.metrics import asr; "
+        "multiprocessing.set_start_method('spawn'); "  # as in a worker
+        "print(asr.load('').transcribe(numpy.zeros(16_000, numpy.float32), 'en'), flush=True); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == -9
+    assert done.stderr == ""
 
 
 @needs_model
