@@ -24,6 +24,8 @@ Direction = Literal["higher", "lower", "none"]
 Status = Literal["ok", "undefined", "failed", "error", "missing"]
 ANY_DOMAIN = frozenset({"speech", "music", "sound"})
 SPEECH = frozenset({"speech"})
+MIN_ACTIVE_SECONDS = 0.2
+"""With less than this to hear, a recording holds no speech."""
 SILENCE_PEAK = 10 ** (-80 / 20)
 """A signal whose peak is below -80 dBFS counts as silent."""
 
@@ -75,6 +77,17 @@ class Signal:
         """No sample reaches -80 dBFS."""
         return not len(self.samples) or float(np.abs(self.samples).max()) < SILENCE_PEAK
 
+    @property
+    def active_seconds(self) -> float:
+        """Seconds of the 20 ms frames whose level is within 40 dB of the loudest frame's."""
+        return self.memo("active", self._active_seconds)
+
+    def _active_seconds(self) -> float:
+        size = self.sample_rate // 50
+        whole = np.pad(self.samples, (0, -len(self.samples) % size))
+        power = np.square(whole.reshape(-1, size), dtype=np.float64).mean(axis=1)
+        return float(np.count_nonzero(power > power.max(initial=0.0) * 1e-4)) * size / self.sample_rate
+
     def at(self, rate: int) -> Audio:
         """The samples ``[T']`` resampled to `rate` Hz."""
         return self.memo(f"at {rate}", lambda: resample(self.samples, self.sample_rate, rate))
@@ -93,10 +106,10 @@ class Signal:
         full = {**key, "audio": self.digest}
 
         def look_up() -> T:
-            known = self._cache.get(full) if self._cache else None
+            known = None if self._cache is None else self._cache.get(full)
             if known is None:
                 known = compute()
-                if self._cache:
+                if self._cache is not None:
                     self._cache.put(full, known)
             return cast("T", known)
 
@@ -254,8 +267,11 @@ def evaluate(metric: Metric, reference: Reference, output: Output) -> Value:
 def _check_domain(metric: Metric, reference: Reference) -> None:
     if reference.domain not in metric.domains:
         raise Undefined(f"domain({reference.domain})")
-    if reference.duration < metric.min_seconds:
+    speech = metric.domains == SPEECH
+    if reference.duration < max(metric.min_seconds, MIN_ACTIVE_SECONDS * speech):
         raise Undefined("too_short")
+    if speech and not reference.silent and reference.active_seconds < MIN_ACTIVE_SECONDS:
+        raise Undefined("ref_no_speech")
     if metric.needs_transcript and not reference.transcript.strip():
         raise Undefined("no_transcript")
 

@@ -345,3 +345,28 @@ def test_list_models_is_one_json_array_with_the_facts(tmp_path: Path) -> None:
     assert {"identity", "opus", "encodec_24khz", "encodec_48khz"} <= models.keys()
     assert [point["kbps"] for point in models["encodec_24khz"]["points"]] == [1.5, 3, 6, 12, 24]
     assert models["encodec_24khz"]["streams"][0] == {"codebook_size": 1024, "frame_rate": 75}
+
+
+def test_silent_short_and_noisy_references_are_undefined_for_every_system(run: Run, rows: Rows, tmp_path: Path) -> None:
+    import numpy as np
+    import soundfile
+
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    click = np.zeros(16000)
+    click[8000] = 0.5
+    for name, samples in {"silent": np.zeros(16000), "click": click, "one": np.full(1, 0.1)}.items():
+        soundfile.write(folder / f"{name}.wav", samples, 16000)
+    run("identity", "noise", metrics="pesq_wb,stoi,si_sdr", options=("--datasets", str(folder)), check=None)
+    found = {
+        system: {(r["utterance"], r["metric"], r["point"]): (r["status"], r["reason"]) for r in rows(system=system)}
+        for system in ("identity", "noise")
+    }
+    for metric in ("pesq_wb", "stoi", "si_sdr"):
+        assert found["identity"]["silent", metric, "float32"] == ("undefined", "ref_silent")
+        assert found["noise"]["silent", metric, "10dB"] == ("undefined", "ref_silent")
+    for metric in ("pesq_wb", "stoi"):
+        for utterance in ("click", "one"):
+            of_identity = found["identity"][utterance, metric, "float32"]
+            assert of_identity[0] == "undefined"
+            assert of_identity == found["noise"][utterance, metric, "10dB"]
