@@ -1,6 +1,7 @@
 """Reading audio files: every sample format within one step, and every bad file refused with its reason."""
 
 import math
+import os
 import struct
 import subprocess
 import sys
@@ -268,7 +269,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_of_any_bytes(tmp_path: Path, name: bytes) -> None:
-    path = tmp_path / name.decode("utf-8", "surrogateescape")
+    path = tmp_path / os.fsdecode(name)
     path.write_bytes(wav(bytes(2000)))
     assert read(path).clip.length == 1000
     path.write_bytes(b"")

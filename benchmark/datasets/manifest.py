@@ -75,7 +75,9 @@ def read_folder(folder: Path, known_bad: Collection[str] = ()) -> tuple[Utteranc
             return read_manifest(folder / name, known_bad)
     found: dict[str, Utterance] = {}
     for path in _recordings(folder):
-        utterance = Utterance(_default_id(os.path.relpath(path, folder)), path, transcript=_sidecar(path))
+        # As UTF-8, whatever the locale makes of names, so that ids are the same everywhere.
+        name = os.fsencode(os.path.relpath(path, folder)).decode("utf-8", "surrogateescape")
+        utterance = Utterance(_default_id(name), path, transcript=_sidecar(path))
         other = found.setdefault(fold(utterance.id), utterance)
         if other is not utterance:
             files = " and ".join(printable(str(p)) for p in (other.path, path))
@@ -185,7 +187,7 @@ def _check_columns(names: list[str], where: str) -> None:
         if name not in COLUMNS and not name.startswith("x_"):
             from difflib import get_close_matches
 
-            near = get_close_matches(name, COLUMNS, 1, 0.5)
+            near = ["transcript"] if name in ("text", "sentence") else get_close_matches(name, COLUMNS, 1, 0.6)
             hint = f"did you mean '{near[0]}'?" if near else f"a column of your own starts with x_, as in x_{name}"
             raise DataError(f"{where}: unknown column '{printable(name)}'; {printable(hint)}")
 
@@ -199,7 +201,7 @@ def _utterance(row: Mapping[str, Any], folder: Path) -> Utterance:
         if name != "path" and _undecodable(value):
             raise DataError(f"'{name}' is not UTF-8")
     path = known.pop("path")
-    if Path(path).name in ("", ".."):
+    if Path(path).name in ("", "..") or re.search("[\ud800-\udbff\0]", path):
         raise DataError(f"'path' is '{printable(path)}', which names no file")
     facts = {name: value.strip() for name, value in known.items() if value.strip()}
     name = facts.pop("id", "") or _default_id(path)
@@ -209,4 +211,4 @@ def _utterance(row: Mapping[str, Any], folder: Path) -> Utterance:
         raise DataError(f"domain '{printable(facts['domain'])}'; it is one of {', '.join(DOMAINS)}")
     if not re.fullmatch(r"(?:[0-9a-fA-F]{64})?", facts.get("sha256", "")):
         raise DataError("'sha256' is not 64 hexadecimal digits")
-    return Utterance(name, folder / path, **facts)
+    return Utterance(name, folder / os.fsdecode(path.encode("utf-8", "surrogateescape")), **facts)

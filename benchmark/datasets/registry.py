@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -125,7 +126,7 @@ def _resolve(spec: str) -> tuple[DatasetCard, Reader, Path]:
     folder = Path(spec).expanduser()
     whole = folder.resolve()
     named = whole.parent.name if whole.name in MANIFESTS else whole.stem if folder.is_file() else whole.name
-    card = DatasetCard(printable(named))
+    card = DatasetCard(printable(os.fsencode(named).decode("utf-8", "surrogateescape")))
     if folder.is_dir():
         return card, read_folder, folder
     if folder.is_file() and folder.suffix.lower() in (".csv", ".jsonl"):
@@ -162,7 +163,7 @@ def _find(name: str) -> tuple[Source, str, Path]:
         has = f"its subsets are {', '.join(subsets)}" if subsets else "it has no subsets"
         raise UsageError(f"'{base}' has no subset '{printable(subset)}': {has}")
     subset = subset or (subsets[0] if subsets else "")
-    if slash or subset:
+    if subset:
         source = replace(source, card=replace(source.card, name=f"{base}/{subset}"))
     return source, subset, cache_dir("datasets", base, *([subset] if subset else []))
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,8 @@ BAD_CSV = {
     "path\n": "no utterances",
     "path,speker\n": "line 1: unknown column 'speker'; did you mean 'speaker'?",
     "path, id\n": "line 1: unknown column ' id'; did you mean 'id'?",
+    "path,text\n": "line 1: unknown column 'text'; did you mean 'transcript'?",
+    "path,sample_rate\n": "line 1: unknown column 'sample_rate'; a column of your own starts with x_",
     "path,mood\n": "line 1: unknown column 'mood'; a column of your own starts with x_, as in x_mood",
     "path,id,id\n": "line 1: the column 'id' appears twice",
     "path,id\na.wav\n": "line 2: 1 values for 2 columns",
@@ -109,6 +113,8 @@ BAD_JSON = {
     '{"path": "a.wav", "path": "b.flac"}': "line 1: a key appears twice",
     '{"path": "a.wav", "id": 1}': "line 1: 'id' is 1, not a string",
     '{"path": "a.wav", "speaker": null}': "line 1: 'speaker' is null, not a string",
+    '{"path": "\\ud800.wav"}': "line 1: 'path' is '\\ud800.wav', which names no file",
+    '{"path": "a\\u0000.wav"}': "line 1: 'path' is 'a\\x00.wav', which names no file",
     '{"path": "a.wav", "transcript": "\\ud800"}': "line 1: 'transcript' is not UTF-8",
     '["a.wav"]': "line 1: not an object",
     '{"path": "a.wav"}\n{"id": "1"}': "line 2: no column 'path'; there are: id",
@@ -166,6 +172,27 @@ def test_hostile_names(tmp_path: Path, name: bytes) -> None:
     assert found.path.samefile(path)
     assert found.id.isprintable()
     found.id.encode()
+
+
+def test_ids_do_not_depend_on_the_locale(tmp_path: Path) -> None:
+    for name in ("é.wav", "\U0001f3b5.wav"):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name.encode())).touch()
+    put(tmp_path, "path\né.wav\n\U0001f3b5.wav\n")
+    code = """
+import sys
+from pathlib import Path
+from codecbench.benchmark.datasets.manifest import read_folder, read_manifest
+folder = Path(sys.argv[1])
+found = [*read_folder(folder), *read_manifest(folder / "list.csv")]
+assert all(u.path.is_file() for u in found)
+print(ascii([u.id for u in found]))
+"""
+    seen = set()
+    for settings_ in ({"LC_ALL": "C", "PYTHONUTF8": "0"}, {"PYTHONUTF8": "1"}):
+        environment = {**os.environ, **settings_}
+        command = [sys.executable, "-c", code, str(tmp_path)]
+        seen.add(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    assert seen == {ascii(["é", "\U0001f3b5"] * 2) + "\n"}
 
 
 def test_a_folder_is_read_in_the_order_of_its_paths(folder: Path) -> None:
