@@ -60,7 +60,7 @@ def _complete(folder: Path) -> bool:
     try:
         with (folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
             listed = [tuple(row[name] for name in FACTS) for row in csv.DictReader(file)]
-    except (OSError, KeyError):
+    except (OSError, KeyError, ValueError, csv.Error):
         return False
     return listed == [tuple(row[name] for name in FACTS) for row in rows()]
 
