@@ -18,6 +18,7 @@ output differently. Resemblyzer raises quiet clips to -30 dBFS and leaves loud o
 from __future__ import annotations
 
 import base64
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
@@ -163,9 +164,7 @@ def _load_ecapa(path: Path) -> Callable[[Audio], Tensor]:
     """SpeechBrain's verification recipe: 80 log-mel bands less their mean over the clip, ECAPA-TDNN, 192 values."""
     import torch
 
-    from codecbench import tolerant_torchaudio
-
-    tolerant_torchaudio.load()  # SpeechBrain imports it
+    import_speechbrain()
     from speechbrain.lobes.features import Fbank
     from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 
@@ -179,6 +178,21 @@ def _load_ecapa(path: Path) -> Callable[[Audio], Tensor]:
         return network(bands - bands.mean(1, keepdim=True))[0, 0]  # type: ignore[no-any-return]
 
     return embed
+
+
+def import_speechbrain() -> None:
+    """Import SpeechBrain, with or without torchaudio's extension, and take its stand-ins out of `sys.modules`.
+
+    Those redirect old names of its modules; one that needs a package that is not installed raises ImportError
+    at whatever looks at all modules, as debuggers and test tools do.
+    """
+    from codecbench import tolerant_torchaudio
+
+    tolerant_torchaudio.load()
+    from speechbrain.utils.importutils import LazyModule
+
+    for name in [name for name, module in sys.modules.items() if issubclass(type(module), LazyModule)]:
+        del sys.modules[name]
 
 
 GE2E = Encoder("resemblyzer", "torch", "mel40-30dBFS", _ge2e_weights, _load_ge2e)
