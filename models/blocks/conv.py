@@ -42,10 +42,12 @@ class Conv1d(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel_size: int, *, stride: int = 1, dilation: int = 1, style: ConvStyle
-    ) -> None:
+        self, inputs: int, outputs: int, kernel_size: int, *, stride: int = 1, dilation: int = 1, groups: int = 1,
+        bias: bool = True, style: ConvStyle,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.conv = _weight_norm(nn.Conv1d(inputs, outputs, kernel_size, stride, dilation=dilation), style)
+        conv = nn.Conv1d(inputs, outputs, kernel_size, stride, dilation=dilation, groups=groups, bias=bias)
+        self.conv = _weight_norm(conv, style)
         self.norm = _output_norm(outputs, style)
         self.stride = stride
         self.style = style

@@ -38,10 +38,15 @@ class EuclideanCodebook(nn.Module):
 
 
 class ResidualVQ(nn.Module):
-    """Codebooks in cascade: each quantises what those before it left over (SoundStream, arXiv:2107.03312, alg. 1)."""
+    """Codebooks in cascade: each quantises what those before it left over (SoundStream, arXiv:2107.03312, alg. 1).
 
-    def __init__(self, codebooks: int, size: int, dimension: int) -> None:
+    With `straight_through` an entry is subtracted as ``x + (entry - x)``, as in codecs whose released encoder keeps
+    the form of its training: it rounds differently, and so flips codes whose two best entries lie equally far away.
+    """
+
+    def __init__(self, codebooks: int, size: int, dimension: int, *, straight_through: bool = False) -> None:
         super().__init__()
+        self.straight_through = straight_through
         layers = nn.ModuleList(EuclideanCodebook(size, dimension) for _ in range(codebooks))
         self.layers = cast("Sequence[EuclideanCodebook]", layers)
 
@@ -51,7 +56,8 @@ class ResidualVQ(nn.Module):
         codes = []
         for layer in self.layers[:codebooks]:
             codes.append(layer.encode(residual))
-            residual = residual - layer.decode(codes[-1])
+            entry = layer.decode(codes[-1])
+            residual = residual - (residual + (entry - residual) if self.straight_through else entry)
         return torch.stack(codes, dim=1)
 
     def decode(self, codes: Tensor) -> Tensor:
