@@ -155,6 +155,14 @@ def test_a_bare_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "canary").exists()
 
 
+def test_a_file_of_several_parts(tmp_path: Path) -> None:
+    torch.save({"encoder": STATE, "decoder": {"b": torch.ones(1)}}, tmp_path / "x.th")
+    found = weights.read_state_dict(tmp_path / "x.th", parts=("encoder", "decoder"))
+    assert list(found) == [*(f"encoder.{name}" for name in STATE), "decoder.b"]
+    with pytest.raises(InvalidSystem, match="holds a dict under 'decoder', where a tensor should be"):
+        weights.read_state_dict(tmp_path / "x.th", parts=("encoder",))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

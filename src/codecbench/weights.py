@@ -126,12 +126,14 @@ def resolve(system: str, file: WeightFile, given: Path | None = None) -> Path:
     return cache_path(file)
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
+def read_state_dict(path: Path, parts: Sequence[str] = ()) -> dict[str, Tensor]:
     """Read named tensors from `path`, without ever running code from the file.
 
     Args:
         path: A ``.safetensors`` file, a PyTorch file that holds a mapping of names to tensors and nothing else, or
             a folder with a ``model.safetensors``.
+        parts: For a PyTorch file that holds several such mappings: the name of each. Tensors are then called
+            ``part.name``, as they are in a file that is flat.
 
     Returns:
         The tensors, on the CPU.
@@ -153,10 +155,21 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
     if not isinstance(state, Mapping):
         raise InvalidSystem(f"{path} holds a {type(state).__name__}, not a mapping of names to tensors")
+    state = _flat(state, parts)
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise InvalidSystem(f"{path} holds a {type(value).__name__} under {name!r}, where a tensor should be")
-    return dict(state)
+    return state
+
+
+def _flat(state: Mapping[Any, Any], parts: Sequence[str]) -> dict[Any, Any]:
+    flat = {}
+    for name, value in state.items():
+        if name in parts and isinstance(value, Mapping):
+            flat.update({f"{name}.{inner}": tensor for inner, tensor in value.items()})
+        else:
+            flat[name] = value
+    return flat
 
 
 def _read(path: Path) -> Any:

@@ -138,6 +138,14 @@ def test_skip_lstm_is_lstm_plus_input() -> None:
     torch.testing.assert_close(block(x), expected.permute(1, 2, 0) + x)
 
 
+def test_bidirectional_lstm_adds_its_input_to_both_directions() -> None:
+    block = SkipLSTM(3, 2, bidirectional=True)
+    x = torch.randn(2, 3, 7)
+    expected, _ = block.lstm(x.permute(2, 0, 1))
+    torch.testing.assert_close(block(x), expected.permute(1, 2, 0) + torch.cat([x, x], dim=1))
+    assert block(x).shape == (2, 6, 7)
+
+
 @pytest.fixture(scope="module")
 def quantiser() -> ResidualVQ:
     quantiser = ResidualVQ(8, 64, 6)
