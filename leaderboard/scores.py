@@ -1,0 +1,206 @@
+"""One metric on one part of a dataset, as arrays ``[R, N]``: R entries (a system at an operating point) by N items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codecbench.leaderboard import stats
+from codecbench.leaderboard.load import Dataset, Metric, Utterance
+from codecbench.leaderboard.stats import Array, Clusters, Estimate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Entry: TypeAlias = tuple[str, str]
+Mask: TypeAlias = NDArray[np.bool_]
+Split: TypeAlias = Literal["language", "domain", "speaker"]
+STATUSES = ("ok", "undefined", "failed", "error", "missing")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many items of a metric an entry has in each status."""
+
+    ok: int = 0
+    undefined: int = 0
+    failed: int = 0
+    error: int = 0
+    missing: int = 0
+
+    @property
+    def expected(self) -> int:
+        """Items on which the metric is defined: all but the undefined ones."""
+        return self.ok + self.failed + self.error + self.missing
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of the expected items that have a value; None if none is expected."""
+        return self.ok / self.expected if self.expected else None
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(getattr(self, name) + getattr(other, name) for name in STATUSES))
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Items that are averaged together: a dataset, or what it holds of one language, domain or speaker."""
+
+    dataset: str
+    title: str
+    utterances: tuple[str, ...]
+    clusters: Clusters
+
+
+@dataclass(frozen=True, eq=False)
+class Means:
+    """Mean of each entry: `values` ``[R]`` (NaN without items), `draws` ``[RESAMPLES, R]``.
+
+    `clusters` ``[R]`` is how many clusters have an item, `sums` ``[2, R]`` the sums whose ratio the mean is.
+    """
+
+    values: Array
+    draws: Array
+    clusters: NDArray[np.intp]
+    sums: Array
+
+    def estimate(self, entry: int) -> Estimate | None:
+        """The mean of one entry with its interval."""
+        if np.isnan(self.values[entry]):
+            return None
+        bounds = stats.interval(self.draws[:, entry], int(self.clusters[entry]))
+        return Estimate(float(self.values[entry]), *bounds)
+
+    def pooled(self, entry: int) -> float | None:
+        """The mean over all items of all parts together, each part weighing by its items (micro)."""
+        top, bottom = self.sums[:, entry]
+        return float(top / bottom) if bottom > 0 else None
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """A metric's outcome, an element an entry.
+
+    `ran` is who has any row; `worst` the mean with failed items at the worst value, NaN where there is none;
+    `beyond` how many values lie outside of the metric's range from floor to perfect.
+    """
+
+    ran: Mask
+    counts: tuple[Counts, ...]
+    means: Means
+    worst: Array
+    beyond: NDArray[np.intp]
+
+
+def parts_of(dataset: Dataset, by: Split | None = None) -> list[Part]:
+    """The dataset as one part, or one part a value of the attribute `by`."""
+    groups: dict[str, list[Utterance]] = {}
+    for item in dataset.utterances:
+        groups.setdefault(getattr(item, by) if by else "", []).append(item)
+    return [
+        Part(
+            dataset=dataset.name,
+            title=f"{dataset.title}: {by} {name or 'not given'}" if by else dataset.title,
+            utterances=tuple(item.id for item in items),
+            clusters=stats.cluster([item.id for item in items], [item.speaker for item in items]),
+        )
+        for name, items in sorted(groups.items())
+    ]
+
+
+def score(metric: Metric, part: Part, entries: Sequence[Entry], frame: pd.DataFrame) -> Scores:
+    """All entries under `metric`, from its rows. An item that is undefined for one entry is so for all."""
+    codes = frame["status"].map({name: k for k, name in enumerate(STATUSES)})
+    ran, (status, values, weights) = _grids(part, entries, frame.assign(status=codes), ["status", "value", "weight"])
+    status = np.where(np.isnan(status), STATUSES.index("missing"), status)
+    status[:, (status == STATUSES.index("undefined")).any(axis=0)] = STATUSES.index("undefined")
+    ok, failed = status == STATUSES.index("ok"), status == STATUSES.index("failed")
+    return Scores(
+        ran=ran,
+        counts=tuple(Counts(*(int((row == k).sum()) for k in range(len(STATUSES)))) for row in status),
+        means=_means(values, np.where(ok, weights, 0.0), part.clusters),
+        worst=_worst(metric, values, weights, ok, failed),
+        beyond=_beyond(metric, values, ok),
+    )
+
+
+def bitrate(part: Part, entries: Sequence[Entry], frame: pd.DataFrame) -> Means:
+    """Measured bitrates in kbps: bits over seconds, each summed over the items that were encoded."""
+    items = frame[frame["bits"].notna() & (frame["duration"] > 0)].drop_duplicates(["system", "point", "utterance"])
+    _, (bits, seconds) = _grids(part, entries, items, ["bits", "duration"])
+    return _means(bits / seconds / 1000, np.nan_to_num(seconds), part.clusters)
+
+
+def average(scores: Sequence[Scores]) -> Scores:
+    """The mean over datasets, each weighing the same (macro); without a value where an entry lacks a dataset."""
+    defined = [s for s in scores if any(count.expected for count in s.counts)] or list(scores)
+    return Scores(
+        ran=np.all([s.ran for s in defined], axis=0),
+        counts=tuple(sum(counts, Counts()) for counts in zip(*(s.counts for s in defined), strict=True)),
+        means=average_means([s.means for s in defined]),
+        worst=np.mean([s.worst for s in defined], axis=0),
+        beyond=np.sum([s.beyond for s in defined], axis=0),
+    )
+
+
+def average_means(means: Sequence[Means]) -> Means:
+    """The mean of means, resample by resample; the fewest clusters of any decide how wide its interval is."""
+    return Means(
+        values=np.mean([m.values for m in means], axis=0),
+        draws=np.mean([m.draws for m in means], axis=0),
+        clusters=np.min([m.clusters for m in means], axis=0),
+        sums=np.sum([m.sums for m in means], axis=0),
+    )
+
+
+def _grids(
+    part: Part, entries: Sequence[Entry], frame: pd.DataFrame, columns: Sequence[str]
+) -> tuple[Mask, list[Array]]:
+    """Who has any row in the part, and each column of `frame` as ``[R, N]``, NaN where there is no row."""
+    items = {name: n for n, name in enumerate(part.utterances)}
+    places = {entry: r for r, entry in enumerate(entries)}
+    n = np.array([items.get(name, -1) for name in frame["utterance"]], dtype=np.intp)
+    r = np.array([places[entry] for entry in zip(frame["system"], frame["point"], strict=True)], dtype=np.intp)
+    inside = n >= 0
+    grids = []
+    for name in columns:
+        grid = np.full((len(entries), len(part.utterances)), np.nan)
+        grid[r[inside], n[inside]] = frame[name].to_numpy(dtype=np.float64, na_value=np.nan)[inside]
+        grids.append(grid)
+    return np.isin(np.arange(len(entries)), r[inside]), grids
+
+
+def _means(values: Array, weights: Array, clusters: Clusters) -> Means:
+    sums = [stats.weighted_sums(v, w) for v, w in zip(values, weights, strict=True)]
+    top, bottom = np.array(sums).reshape(-1, 2).T
+    with np.errstate(invalid="ignore"):
+        means = top / bottom
+    effective = np.array([stats.effective_clusters(row, clusters) for row in weights], dtype=np.intp)
+    return Means(means, stats.draw_means(values, weights, clusters), effective, np.stack([top, bottom]))
+
+
+def _worst(metric: Metric, values: Array, weights: Array, ok: Mask, failed: Mask) -> Array:
+    """Means with failed items at the worst value, weighing what the same item weighs for other entries.
+
+    The worst value is the metric's floor; without one, the worst that any entry got on this part.
+    """
+    if metric.direction == "none" or not ok.any():
+        return np.full(len(values), np.nan)
+    extreme = values[ok].min() if metric.direction == "higher" else values[ok].max()
+    floor = extreme if metric.floor is None else metric.floor
+    shared = np.where(ok, weights, 0.0).max(axis=0)
+    imputed = np.where(failed, np.where(shared > 0, shared, weights), np.where(ok, weights, 0.0))
+    sums = [stats.weighted_sums(v, w) for v, w in zip(np.where(failed, floor, values), imputed, strict=True)]
+    with np.errstate(invalid="ignore"):
+        return np.array([np.divide(top, bottom) for top, bottom in sums])
+
+
+def _beyond(metric: Metric, values: Array, ok: Mask) -> NDArray[np.intp]:
+    if metric.floor is None or metric.perfect is None:
+        return np.zeros(len(values), dtype=np.intp)
+    low, high = sorted((metric.floor, metric.perfect))
+    return np.asarray((ok & ((values < low) | (values > high))).sum(axis=1))
