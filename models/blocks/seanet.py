@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import cast
@@ -25,6 +26,10 @@ TRAINING_STATE = r"^quantizer\..*\.(inited|cluster_size|embed_avg)$"
 """Released tensors that only training needs."""
 
 
+def _elu(_channels: int) -> nn.Module:
+    return nn.ELU()
+
+
 @dataclass(frozen=True)
 class SEANet:
     """The shape of an encoder and its mirrored decoder.
@@ -40,6 +45,8 @@ class SEANet:
         compress: The hidden channels of a unit are its channels divided by this.
         conv_skip: Units add a 1 × 1 convolution of their input, not the input itself.
         lstm_layers: Of the LSTM inside the last stride; 0 for none.
+        bidirectional: The encoder's LSTM runs both ways, and gives twice the channels.
+        activation: Given its channels, makes the module that stands before every convolution but the first and the skips.
         style: Of all convolutions.
     """
 
@@ -55,6 +62,8 @@ class SEANet:
     compress: int = 2
     conv_skip: bool = True
     lstm_layers: int = 2
+    bidirectional: bool = False
+    activation: Callable[[int], nn.Module] = _elu
     style: ConvStyle = ConvStyle()  # noqa: RUF009 - frozen
 
     @property
@@ -64,15 +73,18 @@ class SEANet:
 
 
 class ResidualUnit(nn.Module):
-    """ELU, dilated convolution to fewer channels, ELU, 1 × 1 convolution back; plus the skip. ``[B, C, T]``."""
+    """Activation, dilated convolution to fewer channels, activation, 1 × 1 convolution back; plus the skip.
+
+    ``[B, C, T]`` in and out.
+    """
 
     def __init__(self, channels: int, dilation: int, net: SEANet) -> None:
         super().__init__()
         hidden = channels // net.compress
         self.block = nn.Sequential(
-            nn.ELU(),
+            net.activation(channels),
             Conv1d(channels, hidden, net.residual_kernel_size, dilation=dilation, style=net.style),
-            nn.ELU(),
+            net.activation(hidden),
             Conv1d(hidden, channels, 1, style=net.style),
         )
         self.shortcut = Conv1d(channels, channels, 1, style=net.style) if net.conv_skip else nn.Identity()
@@ -86,8 +98,8 @@ def _units(channels: int, net: SEANet) -> list[nn.Module]:
     return [ResidualUnit(channels, net.dilation_base**j, net) for j in range(net.units)]
 
 
-def _lstm(channels: int, net: SEANet) -> list[nn.Module]:
-    return [SkipLSTM(channels, net.lstm_layers)] if net.lstm_layers else []
+def _lstm(channels: int, net: SEANet, *, bidirectional: bool = False) -> list[nn.Module]:
+    return [SkipLSTM(channels, net.lstm_layers, bidirectional=bidirectional)] if net.lstm_layers else []
 
 
 class Encoder(nn.Module):
@@ -99,10 +111,11 @@ class Encoder(nn.Module):
         layers: list[nn.Module] = [Conv1d(net.channels, width, net.kernel_size, style=net.style)]
         for stride in net.strides:
             layers += _units(width, net)
-            layers += [nn.ELU(), Conv1d(width, 2 * width, 2 * stride, stride=stride, style=net.style)]
+            layers += [net.activation(width), Conv1d(width, 2 * width, 2 * stride, stride=stride, style=net.style)]
             width *= 2
-        layers += _lstm(width, net)
-        layers += [nn.ELU(), Conv1d(width, net.dimension, net.last_kernel_size, style=net.style)]
+        layers += _lstm(width, net, bidirectional=net.bidirectional)
+        width *= 2 if net.bidirectional and net.lstm_layers else 1
+        layers += [net.activation(width), Conv1d(width, net.dimension, net.last_kernel_size, style=net.style)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,10 +132,11 @@ class Decoder(nn.Module):
         layers: list[nn.Module] = [Conv1d(net.dimension, width, net.kernel_size, style=net.style)]
         layers += _lstm(width, net)
         for stride in reversed(net.strides):
-            layers += [nn.ELU(), ConvTranspose1d(width, width // 2, 2 * stride, stride=stride, style=net.style)]
+            up = ConvTranspose1d(width, width // 2, 2 * stride, stride=stride, style=net.style)
+            layers += [net.activation(width), up]
             width //= 2
             layers += _units(width, net)
-        layers += [nn.ELU(), Conv1d(width, net.channels, net.last_kernel_size, style=net.style)]
+        layers += [net.activation(width), Conv1d(width, net.channels, net.last_kernel_size, style=net.style)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
