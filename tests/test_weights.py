@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,28 @@ def test_a_file_of_several_parts(tmp_path: Path) -> None:
     assert list(found) == [*(f"encoder.{name}" for name in STATE), "decoder.b"]
     with pytest.raises(InvalidSystem, match="holds a dict under 'decoder', where a tensor should be"):
         weights.read_state_dict(tmp_path / "x.th", parts=("encoder",))
+
+
+def test_a_mapping_among_other_things(tmp_path: Path) -> None:
+    torch.save({"model": {"generator": STATE, "discriminator": {}}, "steps": 3}, tmp_path / "x.pkl")
+    assert same(weights.read_state_dict(tmp_path / "x.pkl", within=("model", "generator")))
+    for within in (("model", "decoder"), ("steps", "generator")):
+        with pytest.raises(InvalidSystem, match=f"holds no tensors under {'.'.join(within)}"):
+            weights.read_state_dict(tmp_path / "x.pkl", within=within)
+
+
+def test_members_of_a_folder_and_of_an_archive(tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "x.pkl")
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.write(tmp_path / "x.pkl", "exp/x.pkl")
+    assert same(weights.read_state_dict(weights.member(tmp_path, "x.pkl")))
+    assert same(weights.read_state_dict(weights.member(tmp_path / "all.zip", "exp/x.pkl")))
+    for path in (tmp_path, tmp_path / "all.zip"):
+        with pytest.raises(InvalidSystem, match=r"holds no file exp/y\.pkl"):
+            weights.member(path, "exp/y.pkl")
+    (tmp_path / "bad.zip").write_bytes(b"garbage")
+    with pytest.raises(InvalidSystem, match="neither a folder nor a zip archive"):
+        weights.member(tmp_path / "bad.zip", "x.pkl")
 
 
 @pytest.mark.parametrize(

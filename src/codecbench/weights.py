@@ -6,9 +6,11 @@ called by a command that the user types.
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,14 +128,33 @@ def resolve(system: str, file: WeightFile, given: Path | None = None) -> Path:
     return cache_path(file)
 
 
-def read_state_dict(path: Path, parts: Sequence[str] = ()) -> dict[str, Tensor]:
+def member(path: Path, name: str) -> Path | zipfile.Path:
+    """The file `name` in `path`, a folder or a zip archive.
+
+    Raises:
+        InvalidSystem: There is no such file, or the archive is damaged.
+    """
+    try:
+        found = path / name if path.is_dir() else zipfile.Path(path, name)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InvalidSystem(f"{path} is neither a folder nor a zip archive: {error}") from error
+    if not found.is_file():
+        raise InvalidSystem(f"{path} holds no file {name}")
+    return found
+
+
+def read_state_dict(
+    path: Path | zipfile.Path, parts: Sequence[str] = (), within: Sequence[str] = ()
+) -> dict[str, Tensor]:
     """Read named tensors from `path`, without ever running code from the file.
 
     Args:
         path: A ``.safetensors`` file, a PyTorch file that holds a mapping of names to tensors and nothing else, or
-            a folder with a ``model.safetensors``.
+            a folder with a ``model.safetensors``. In a zip archive, a PyTorch file.
         parts: For a PyTorch file that holds several such mappings: the name of each. Tensors are then called
             ``part.name``, as they are in a file that is flat.
+        within: For a PyTorch file that holds such a mapping among other things: the keys that lead to it, outermost
+            first.
 
     Returns:
         The tensors, on the CPU.
@@ -153,6 +174,10 @@ def read_state_dict(path: Path, parts: Sequence[str] = ()) -> dict[str, Tensor]:
         raise InvalidSystem(f"{path} cannot be read as tensors: {reason}") from error
     import torch
 
+    for key in within:
+        if not isinstance(state, Mapping) or key not in state:
+            raise InvalidSystem(f"{path} holds no tensors under {'.'.join(within)}")
+        state = state[key]
     if not isinstance(state, Mapping):
         raise InvalidSystem(f"{path} holds a {type(state).__name__}, not a mapping of names to tensors")
     state = _flat(state, parts)
@@ -172,14 +197,15 @@ def _flat(state: Mapping[Any, Any], parts: Sequence[str]) -> dict[Any, Any]:
     return flat
 
 
-def _read(path: Path) -> Any:
-    if path.suffix == ".safetensors":
+def _read(path: Path | zipfile.Path) -> Any:
+    if isinstance(path, Path) and path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
         return load_file(path)
     import torch
 
-    return torch.load(path, map_location="cpu", weights_only=True)
+    file = path if isinstance(path, Path) else io.BytesIO(path.read_bytes())
+    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def rename_keys(state: Mapping[str, Tensor], rules: Sequence[tuple[str, str]], drop: str = r"$^") -> dict[str, Tensor]:
