@@ -46,7 +46,7 @@ class SEANet:
         conv_skip: Units add a 1 × 1 convolution of their input, not the input itself.
         lstm_layers: Of the LSTM inside the last stride; 0 for none.
         bidirectional: The encoder's LSTM runs both ways, and gives twice the channels.
-        activation: Given its channels, makes the module that stands before every convolution but the first and the skips.
+        activation: From its channels, the module before every convolution but the first and the skips.
         style: Of all convolutions.
     """
 
