@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import cast
 
 from codecbench.leaderboard import stats
-from codecbench.leaderboard.load import CORPUS, Board, Metric
+from codecbench.leaderboard.board import CORPUS, Board, Metric
 from codecbench.leaderboard.scores import (
     Counts,
     Entry,

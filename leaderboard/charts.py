@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from codecbench.errors import UsageError, did_you_mean
 from codecbench.leaderboard.aggregate import Row, Section, aggregate
-from codecbench.leaderboard.load import Board, Metric
+from codecbench.leaderboard.board import Board, Metric
 from codecbench.leaderboard.stats import Estimate
 from codecbench.leaderboard.text import clean
 
@@ -32,6 +32,9 @@ WIDTH, HEIGHT, RIGHT = 8.4, 4.6, 2.35
 """Of the figure, and of its margin for labels, in inches."""
 LABEL_HEIGHT = 0.2
 LONGEST_LABEL = 24
+LONGEST_TITLE = 70
+MOST_CURVES = 24
+"""Above this, only the systems with the best single scores are drawn."""
 CLASSES = {colour: f"c{k}" for k, colour in enumerate(COLOURS)} | {INK: "ink", FAINT: "faint"}
 STYLE: dict[Any, Any] = {
     "figure.facecolor": "none", "axes.facecolor": "none", "svg.fonttype": "none", "svg.hashsalt": "codecbench",
@@ -113,9 +116,12 @@ def _chart(section: Section, metric: Metric) -> Chart:
         if row.system not in names and (e := _estimate(row, metric)) and low <= e.value <= high
     ]
     shown = [c for c in curves if c.filled or all(low <= point[1] <= high for point in c.points)]
+    sign = -1 if metric.direction == "lower" else 1
+    shown = sorted(shown, key=lambda c: (-max(sign * point[1] for point in c.points), c.name))[:MOST_CURVES]
     better = {"higher": ", higher is better", "lower": ", lower is better"}.get(metric.direction, "")
     unit = f" ({clean(metric.unit)})" if metric.unit else ""
-    return Chart(clean(metric.title) + unit + better, tuple(shown), tuple(sorted(levels)))
+    title = _short(clean(metric.title) + unit, LONGEST_TITLE - len(better)) + better
+    return Chart(title, tuple(shown), tuple(sorted(levels)[:MOST_CURVES]))
 
 
 def _estimate(row: Row, metric: Metric) -> Estimate | None:
@@ -189,15 +195,14 @@ def _label(axes: Axes, chart: Chart, spacing: float) -> None:
     heights = _spread([(value - low) / (high - low) for value, *_ in ends], spacing)
     for (value, rate, name, colour), height in zip(ends, heights, strict=True):
         axes.annotate(
-            _short(name), (rate, value), xytext=(1.04, height), textcoords="axes fraction", va="center", fontsize=10,
-            color=colour, annotation_clip=False,
+            _short(clean(name), LONGEST_LABEL), (rate, value), xytext=(1.04, height), textcoords="axes fraction",
+            va="center", fontsize=10, color=colour, annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6, "shrinkA": 0},
         )  # fmt: skip
 
 
-def _short(name: str) -> str:
-    name = clean(name)
-    return name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 1]}…"
+def _short(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _spread(heights: Sequence[float], spacing: float) -> list[float]:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from codecbench.leaderboard.aggregate import Cell, Row, Section, Summary
-from codecbench.leaderboard.load import Board
+from codecbench.leaderboard.board import Board
 from codecbench.leaderboard.stats import Estimate
 
 SCHEMA = 1

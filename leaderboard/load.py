@@ -11,117 +11,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from codecbench.errors import InfrastructureError, UsageError
+from codecbench.leaderboard.board import CORPUS, Board, Dataset, Metric, Run, System, Utterance
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
-CORPUS = "*"
-"""In place of an utterance: the row is about the whole dataset."""
 KEY = ["system", "point", "dataset", "utterance", "metric"]
 OUTCOME = ["value", "weight", "status", "reason", "bits", "header_bits", "duration"]
 TIMING = ["system", "point", "dataset", "utterance", "encode_seconds", "decode_seconds", "duration", "peak_memory_mb"]
 STATUSES = {"ok", "undefined", "failed", "error", "missing"}
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class System:
-    """A system as the run recorded it; `facts` is its card with its weights, rank permission and status."""
-
-    name: str
-    facts: Mapping[str, Any]
-
-    @property
-    def track(self) -> str:
-        """The part of the leaderboard it competes in."""
-        return str(self.facts.get("track", "official"))
-
-    @property
-    def invalid(self) -> str:
-        """Why the system could not be run; empty if it could."""
-        status, reason = str(self.facts.get("status", "valid")), str(self.facts.get("reason") or "")
-        return "" if status == "valid" else status if reason in status else f"{status}: {reason}"
-
-    @property
-    def unranked(self) -> str:
-        """Why the system as a whole is not ranked; empty if it is."""
-        if self.invalid or self.track == "control":
-            return self.invalid or "control"
-        if self.facts.get("ranked", True):
-            return ""
-        weights = str(self.facts.get("weights", ""))
-        return "random weights" if weights.startswith("random") else "not entered"
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric's facts. `name` is its column, `signature` everything its numbers depend on."""
-
-    name: str
-    title: str
-    unit: str = ""
-    direction: Literal["higher", "lower", "none"] = "none"
-    floor: float | None = None
-    perfect: float | None = None
-    signature: str = ""
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """One recording of a dataset; `duration` in seconds."""
-
-    id: str
-    speaker: str = ""
-    language: str = ""
-    domain: str = ""
-    duration: float = 0.0
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A dataset and its utterances, by id."""
-
-    name: str
-    title: str
-    licence: str
-    url: str
-    fingerprint: str
-    utterances: tuple[Utterance, ...]
-
-
-@dataclass(frozen=True)
-class Run:
-    """Where results came from."""
-
-    name: str
-    created: str
-    finished: bool
-    command: str
-    environment: Mapping[str, Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Board:
-    """Everything that tables and pages are made of.
-
-    `results` has one row a system, point, dataset, utterance (``*``: the whole dataset) and metric, sorted by
-    these; `timings` may be empty. `notices` are sentences that every view of the board has to show.
-    """
-
-    results: pd.DataFrame
-    timings: pd.DataFrame
-    systems: Mapping[str, System]
-    datasets: Mapping[str, Dataset]
-    metrics: Mapping[str, Metric]
-    runs: tuple[Run, ...]
-    notices: tuple[str, ...] = ()
 
 
 def read_runs(paths: Sequence[Path]) -> Board:

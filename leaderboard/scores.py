@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codecbench.leaderboard import stats
-from codecbench.leaderboard.load import Dataset, Metric, Utterance
+from codecbench.leaderboard.board import Dataset, Metric, Utterance
 from codecbench.leaderboard.stats import Array, Clusters, Estimate
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from itertools import groupby
 
 from codecbench.errors import UsageError, did_you_mean
 from codecbench.leaderboard.aggregate import Cell, Row, Section, Summary, aggregate
+from codecbench.leaderboard.board import Board
 from codecbench.leaderboard.export import to_csv, to_json
-from codecbench.leaderboard.load import Board
 from codecbench.leaderboard.text import (
     ARROWS,
     PROPERTIES,

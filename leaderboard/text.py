@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from codecbench.leaderboard.aggregate import Cell, Row, Section
-from codecbench.leaderboard.load import CORPUS, Board, Metric
+from codecbench.leaderboard.board import CORPUS, Board, Metric
 from codecbench.leaderboard.stats import FEW_CLUSTERS, MIN_CLUSTERS, Estimate
 
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}

@@ -8,8 +8,8 @@ from itertools import groupby
 from typing import Any
 
 from codecbench.leaderboard.aggregate import Cell, Row, Section, Summary
-from codecbench.leaderboard.charts import chart_svg
-from codecbench.leaderboard.load import Board, Metric, System
+from codecbench.leaderboard.board import Board, Metric, System
+from codecbench.leaderboard.charts import MOST_CURVES, chart_svg
 from codecbench.leaderboard.stats import Estimate
 from codecbench.leaderboard.text import (
     ARROWS,
@@ -37,6 +37,7 @@ def page_view(board: Board, summary: Summary) -> dict[str, Any]:
         "sections": [_section(section, summary) for section in summary.sections if section.rows],
         "tracks": list(dict.fromkeys(row.track for section in summary.sections for row in section.rows)),
         "bands": sorted({row.band for s in summary.sections for row in s.rows if row.band}, key=_start),
+        "most_curves": MOST_CURVES,
         "failures": failures(board),
         "metrics": [_metric(metric) for metric in summary.metrics.values()],
         "systems": [_system(system) for system in board.systems.values()],
@@ -75,7 +76,11 @@ def _section(section: Section, summary: Summary) -> dict[str, Any]:
     metrics = [m for m in summary.metrics.values() if any(m.name in row.cells for row in section.rows)]
     digits = {metric.name: places((row.cells.get(metric.name) for row in section.rows), below=5) for metric in metrics}
     directed = [metric for metric in metrics if metric.direction != "none"]
-    charts = [Markup(svg) for metric in directed[:MOST_CHARTS] if (svg := chart_svg(section, metric))]  # noqa: S704 - ours
+    charts = [
+        (metric.title, Markup(svg))  # noqa: S704 - our own drawing
+        for metric in directed[:MOST_CHARTS]
+        if (svg := chart_svg(section, metric))
+    ]
     shown = [p for p in PROPERTIES if any(p.name in row.properties for row in section.rows)]
     return {
         "id": section.dataset,

@@ -12,7 +12,8 @@ from rich.cells import cell_len
 
 from codecbench.errors import UsageError
 from codecbench.leaderboard.aggregate import aggregate
-from codecbench.leaderboard.load import Board, read_runs
+from codecbench.leaderboard.board import Board
+from codecbench.leaderboard.load import read_runs
 from codecbench.leaderboard.table import WIDTH, render
 from codecbench.leaderboard.text import clean, number
 
