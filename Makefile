@@ -1,6 +1,5 @@
 # make demo: the benchmark on real recordings, in a few minutes.   make test: every check that CI runs.
 BIN := .venv/bin
-export PYTHONWARNINGS ?= default
 
 .PHONY: demo test test-fast lint clean
 

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -137,7 +138,7 @@ def data_get(name: str) -> None:
     """Download and prepare a dataset; resumes, and verifies."""
     from codecbench.benchmark.datasets import registry
 
-    typer.echo(str(registry.get(name)))
+    typer.echo(str(registry.get(name, _show_progress(name))))
 
 
 @data_app.command("path")
@@ -166,7 +167,7 @@ def weights_get(name: str) -> None:
     from codecbench.benchmark import listing
 
     for file in listing.weight_files(name):
-        typer.echo(str(files.get(file)))
+        typer.echo(str(files.get(file, _show_progress(file.name))))
 
 
 @weights_app.command("path")
@@ -190,6 +191,18 @@ def doctor(as_json: Json = False) -> None:
     findings = checks.examine()
     typer.echo(json.dumps([vars(f) for f in findings], indent=1) if as_json else checks.report(findings))
     raise typer.Exit(4 if any(f.status == "missing" and f.needed for f in findings) else 0)
+
+
+def _show_progress(name: str) -> Callable[[int, int | None], None] | None:
+    """What shows bytes on a terminal; None elsewhere."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int | None) -> None:
+        share = f" of {total / 1e6:.1f}" if total else ""
+        print(f"\r{name}: {done / 1e6:.1f}{share} MB", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+    return show
 
 
 def _split(text: str | None) -> list[str] | None:

@@ -7,12 +7,16 @@ import sys
 from typing import Any
 
 from codecbench.benchmark.datasets import registry as datasets
-from codecbench.errors import UsageError, did_you_mean
+from codecbench.errors import CodecbenchError, UsageError, did_you_mean
 from codecbench.metrics import registry as metrics
 from codecbench.metrics.base import Metric
 from codecbench.models import registry as models
 from codecbench.models.base import Card
 from codecbench.weights import WeightFile, local_path
+
+
+IN_JSON_ONLY = ("url", "note", "max_duration", "sha256", "tasks", "weights_licence")
+"""Facts too long for a list on a terminal; `show` and ``--json`` have them."""
 
 
 def rows(what: str) -> list[dict[str, Any]]:
@@ -38,7 +42,7 @@ def describe(name: str) -> dict[str, Any]:
         return models.find(name).card.to_json()
     if name in metrics.all_metrics():
         metric = metrics.find(name)
-        return {**metric.facts(), "signature": metric.signature(), "about": _about(metric)}
+        return {**metric.facts(), "signature": _signature(metric), "about": _about(metric)}
     if name in datasets.names():
         return datasets.describe(name).to_json()
     known = [*models.all_systems(), *metrics.all_metrics(), *datasets.names()]
@@ -62,11 +66,14 @@ def show(table: list[dict[str, Any]], as_json: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    columns = [name for name in table[0] if name != "utterances"] if table else []
-    shown = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    columns = [name for name in (table[0] if table else {}) if name not in IN_JSON_ONLY]
+    shown = Table(box=None, header_style="bold", pad_edge=False)
+    for name in columns:
+        least = max(len(str(row[name])) for row in table) if name == columns[0] else None
+        shown.add_column(name, no_wrap=True, overflow="ellipsis", min_width=least)
     for row in table:
         shown.add_row(*(Text(_cell(row[name])) for name in columns))
-    Console(soft_wrap=False).print(shown)
+    Console(width=None if sys.stdout.isatty() else 200).print(shown)
 
 
 def show_one(facts: dict[str, Any], as_json: bool) -> None:
@@ -85,7 +92,7 @@ def _model_row(card: Card) -> dict[str, Any]:
         "sample_rate": card.sample_rate, "channels": card.channels,
         "streams": [{"codebook_size": s.codebook_size, "frame_rate": s.frame_rate} for s in card.streams],
         "points": [{"name": point.name, "kbps": point.kbps} for point in card.points],
-        "tasks": list(card.tasks), "licence": card.licence,
+        "tasks": list(card.tasks), "licence": card.licence, "weights_licence": card.weights_licence,
     }  # fmt: skip
 
 
@@ -102,16 +109,24 @@ def _weight_owners() -> dict[str, tuple[WeightFile, ...]]:
     return {name: files for name, files in owners.items() if files}
 
 
+def _signature(metric: Metric) -> str:
+    """The signature, or why there is none yet: it names a model, and that has to be here."""
+    try:
+        return metric.signature()
+    except CodecbenchError as error:
+        return str(error)
+
+
 def _about(metric: Metric) -> str:
     """The first paragraphs of the metric's module: what it measures and how to read it."""
-    return sys.modules[metric.score.__module__].__doc__ or ""
+    return sys.modules[getattr(metric.score, "func", metric.score).__module__].__doc__ or ""
 
 
 def _cell(value: Any) -> str:
+    """One cell of a list for people; of streams and operating points the first and last, and how many."""
     if isinstance(value, list | tuple) and value and isinstance(value[0], dict):
-        if "kbps" in value[0]:
-            return " ".join(str(item["name"]) for item in value)
-        return f"{len(value)} × {'/'.join(dict.fromkeys(str(item.get('codebook_size', item)) for item in value))}"
+        ends = [str(item.get("name") or item.get("codebook_size") or item) for item in (value[0], value[-1])]
+        return " … ".join(dict.fromkeys(ends)) + (f" ({len(value)})" if len(value) > 1 else "")
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return "–" if value is None or value == "" else str(value)

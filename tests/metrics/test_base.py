@@ -91,11 +91,11 @@ def test_memo_and_remember_compute_once() -> None:
         return "text"
 
     for _ in range(2):
-        signal = Signal(tone(), RATE, cache)  # type: ignore[arg-type]
+        signal = Signal(tone(), RATE, cache)
         assert signal.remember({"model": "a"}, compute) == "text"
         assert signal.remember({"model": "a"}, compute) == "text"
     assert len(calls) == 1
-    Signal(tone(2.0), RATE, cache).remember({"model": "a"}, compute)  # type: ignore[arg-type]
+    Signal(tone(2.0), RATE, cache).remember({"model": "a"}, compute)
     assert len(calls) == 2
 
 
