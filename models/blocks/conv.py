@@ -69,6 +69,7 @@ class ConvTranspose1d(nn.Module):
         super().__init__()
         self.conv = _weight_norm(nn.ConvTranspose1d(inputs, outputs, kernel_size, stride), style)
         self.norm = _output_norm(outputs, style)
+        self.stride = stride
         # A causal decoder drops the tail: its left edge is already the first sample.
         left, right = (0, kernel_size - stride) if style.causal else _split(kernel_size - stride, style)
         self.trim = left, right

@@ -1,0 +1,76 @@
+"""What codecs share whose network codes a whole clip at once, into streams of one codebook size and frame rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, cast
+
+import numpy as np
+
+from codecbench.audio import Audio, Clip
+from codecbench.models.base import Codec, Codes, OperatingPoint
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class Shape(Protocol):
+    """What must be known of a network's shape."""
+
+    @property
+    def hop(self) -> int:
+        """Samples a frame."""
+
+
+class Network(Protocol):
+    """A network that codes waveforms ``[B, C, T]`` of whole frames."""
+
+    net: Shape
+
+    def encode(self, x: Tensor, codebooks: int | None = None) -> Tensor:
+        """Codes ``[B, K, F]`` of the waveform `x`, from the first `codebooks` (None: all)."""
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Waveform ``[B, C, F * hop]`` of `codes` ``[B, K, F]``."""
+
+
+class WholeClipCodec(Codec):
+    """A codec around a `Network`. Clips are extended with zeros to whole frames, and cut back at the end."""
+
+    def __init__(self, network: nn.Module, device: str) -> None:
+        from codecbench.models.blocks.conv import fold_weight_norm
+
+        self._parameters = sum(parameter.numel() for parameter in network.parameters())
+        fold_weight_norm(network)
+        self._network = cast("Network", network.requires_grad_(False).eval().to(device))
+        self._device = device
+
+    def encode(self, clips: Sequence[Clip], point: OperatingPoint) -> list[Codes]:
+        """Encode one clip after another: what else is in the list cannot change a clip's codes."""
+        return [self._encode(clip, point.streams) for clip in clips]
+
+    def decode(self, codes: Sequence[Codes]) -> list[Audio]:
+        """Decode each item, with the codebooks that it has."""
+        return [self._decode(item) for item in codes]
+
+    def parameters(self) -> int:
+        """Number of learnt parameters that encode and decode, without the codebooks."""
+        return self._parameters
+
+    def _encode(self, clip: Clip, codebooks: int | None) -> Codes:
+        import torch
+
+        padded = np.pad(clip.samples, [(0, 0), (0, -clip.length % self._network.net.hop)])
+        with torch.inference_mode():
+            found = self._network.encode(torch.tensor(padded, device=self._device)[None], codebooks)
+            streams = tuple(found[0].to(torch.int32).cpu().numpy())
+        sizes = tuple(stream.codebook_size for stream in self.card.streams[: len(streams)])
+        return Codes(clip.length, clip.sample_rate, clip.channels, streams, sizes)
+
+    def _decode(self, item: Codes) -> Audio:
+        import torch
+
+        with torch.inference_mode():
+            codes = torch.tensor(np.stack(item.streams), device=self._device, dtype=torch.long)[None]
+            audio = self._network.decode(codes)[0, :, : item.length]
+            return np.ascontiguousarray(audio.cpu().numpy())
