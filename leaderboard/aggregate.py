@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import floor, inf, isnan, log2
 from statistics import fmean
-from typing import cast
+from typing import NamedTuple, cast
 
 from codecbench.leaderboard import stats
 from codecbench.leaderboard.board import CORPUS, Board, Metric
@@ -29,7 +29,7 @@ from codecbench.leaderboard.scores import (
     parts_of,
     score,
 )  # fmt: skip
-from codecbench.leaderboard.stats import Estimate
+from codecbench.leaderboard.stats import Drawn, Estimate
 
 BAND_START = 0.625
 """Bitrate bands are octaves from here, in kbps (all below is one): edges lie between usual operating points."""
@@ -91,14 +91,13 @@ class Row:
 class Section:
     """The rows of one dataset or a part of it, or the mean over all datasets (`dataset` is ``*``).
 
-    Rows are sorted by track, then bitrate. `clusters` are what was resampled, `unit` says what they are.
+    Rows are sorted by track, then bitrate. `drawn` is what the resamples of each metric draw.
     """
 
     dataset: str
     title: str
     utterances: int
-    clusters: int
-    unit: str
+    drawn: Mapping[str, Drawn]
     rows: tuple[Row, ...]
 
 
@@ -109,6 +108,13 @@ class Summary:
     sections: tuple[Section, ...]
     metrics: Mapping[str, Metric]
     absent: Mapping[str, str]
+
+
+class _Column(NamedTuple):
+    """One metric in one section: a cell an entry, None for one that it was not run on."""
+
+    cells: list[Cell | None]
+    drawn: Drawn
 
 
 def band(kbps: float) -> str:
@@ -132,13 +138,13 @@ def aggregate(board: Board, by: Split | None = None) -> Summary:
     several = by is None and len(parts) > 1
     rates = [bitrate(part, entries, items[items["dataset"] == part.dataset]) for part in parts]
     rates += [average_means(rates)] if several else []
-    tables: list[dict[str, list[Cell | None]]] = [{} for _ in rates]
+    tables: list[dict[str, _Column]] = [{} for _ in rates]
     for metric in board.metrics.values():
         rows = items[items["metric"] == metric.name]
         found = [score(metric, part, entries, rows[rows["dataset"] == part.dataset]) for part in parts]
         found += [average(found)] if several else []
         for table, scores, rate in zip(tables, found, rates, strict=True):
-            table[metric.name] = _cells(board, metric, entries, scores, rate)
+            table[metric.name] = _Column(_cells(board, metric, entries, scores, rate), scores.means.drawn)
     properties = _properties(board)
     sections = [_section(board, *facts, entries, properties) for facts in zip(parts, rates, tables, strict=False)]
     if several:
@@ -198,12 +204,12 @@ def _rank(cells: list[Cell | None], group: Sequence[int], metric: Metric, means:
 
 
 def _section(
-    board: Board, part: Part, rates: Means, table: Mapping[str, Sequence[Cell | None]], entries: Sequence[Entry],
+    board: Board, part: Part, rates: Means, table: Mapping[str, _Column], entries: Sequence[Entry],
     properties: Mapping[tuple[str, str, str], Mapping[str, float]],
 ) -> Section:  # fmt: skip
     rows = []
     for k, (name, point) in enumerate(entries):
-        cells = {metric: cell for metric, column in table.items() if (cell := column[k]) is not None}
+        cells = {metric: cell for metric, column in table.items() if (cell := column.cells[k]) is not None}
         if cells:
             system = board.systems[name]
             facts = properties.get((name, point, part.dataset), {})
@@ -212,8 +218,7 @@ def _section(
         dataset=part.dataset,
         title=part.title,
         utterances=len(part.utterances),
-        clusters=part.clusters.count,
-        unit=part.clusters.unit,
+        drawn={name: column.drawn for name, column in table.items() if any(column.cells)},
         rows=tuple(sorted(rows, key=_order)),
     )
 
@@ -225,12 +230,12 @@ def _order(row: Row) -> tuple[object, ...]:
 
 
 def _whole(parts: Sequence[Part]) -> Part:
-    """All datasets together; the one with the fewest clusters limits its intervals."""
+    """All datasets together."""
     return Part(
         dataset=ALL,
         title=f"Mean over {len(parts)} datasets",
         utterances=tuple(name for part in parts for name in part.utterances),
-        clusters=min((part.clusters for part in parts), key=lambda clusters: clusters.count),
+        speakers=tuple(name for part in parts for name in part.speakers),
     )
 
 

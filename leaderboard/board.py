@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 CORPUS = "*"
 """In place of an utterance: the row is about the whole dataset."""
+STATUSES = ("ok", "undefined", "failed", "error", "missing")
 
 
 @dataclass(frozen=True)

@@ -81,8 +81,11 @@ def to_json(board: Board, summary: Summary) -> str:
 
 
 def _section(section: Section, summary: Summary) -> dict[str, Any]:
-    facts = {name: getattr(section, name) for name in ("dataset", "title", "utterances", "clusters", "unit")}
-    return {**facts, "rows": [_row(row, summary) for row in section.rows]}
+    return {
+        "dataset": section.dataset, "title": section.title, "utterances": section.utterances,
+        "drawn": {name: asdict(drawn) for name, drawn in section.drawn.items()},
+        "rows": [_row(row, summary) for row in section.rows],
+    }  # fmt: skip
 
 
 def _row(row: Row, summary: Summary) -> dict[str, Any]:

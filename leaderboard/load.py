@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from codecbench.errors import InfrastructureError, UsageError
-from codecbench.leaderboard.board import CORPUS, Board, Dataset, Metric, Run, System, Utterance
+from codecbench.leaderboard.board import CORPUS, STATUSES, Board, Dataset, Metric, Run, System, Utterance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,7 @@ SCHEMA = 1
 KEY = ["system", "point", "dataset", "utterance", "metric"]
 OUTCOME = ["value", "weight", "status", "reason", "bits", "header_bits", "duration"]
 TIMING = ["system", "point", "dataset", "utterance", "encode_seconds", "decode_seconds", "duration", "peak_memory_mb"]
-STATUSES = {"ok", "undefined", "failed", "error", "missing"}
+FACTS = ("schema", "name", "created", "finished", "systems", "datasets", "metrics")
 
 T = TypeVar("T")
 
@@ -67,19 +67,19 @@ def read_runs(paths: Sequence[Path]) -> Board:
 def _read_facts(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        schema = facts["schema"]
-        if schema > SCHEMA:
-            raise UsageError(
-                f"{path} has schema {schema}, this version of codecbench reads up to {SCHEMA}: upgrade codecbench"
-            )
-        return {key: facts[key] for key in ("name", "created", "finished", "systems", "datasets", "metrics")} | facts
+        facts: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{folder} is no run folder: it has no run.json") from None
-    except KeyError as key:
-        raise InfrastructureError(f"{path} is damaged: it lacks {key}") from None
-    except (ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise InfrastructureError(f"{path} is damaged: {error}") from None
+    facts = facts if isinstance(facts, dict) else {}
+    if facts.get("schema", 0) > SCHEMA:
+        raise UsageError(
+            f"{path} has schema {facts['schema']}, this version of codecbench reads up to {SCHEMA}: upgrade codecbench"
+        )
+    if lacking := [key for key in FACTS if key not in facts]:
+        raise InfrastructureError(f"{path} is damaged: it lacks {', '.join(lacking)}")
+    return facts
 
 
 def _read_results(folder: Path, facts: Mapping[str, Any]) -> pd.DataFrame:
@@ -98,7 +98,7 @@ def _contradiction(frame: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     """What in the rows contradicts itself or ``run.json``; empty if nothing does."""
     import numpy as np
 
-    if strange := sorted(set(frame["status"]) - STATUSES):
+    if strange := sorted(set(frame["status"]) - set(STATUSES)):
         return f"unknown status '{strange[0]}'"
     if not np.isfinite(frame.loc[frame["status"] == "ok", "value"].astype(float)).all():
         return "a row is ok and has no finite value"

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codecbench.leaderboard import stats
-from codecbench.leaderboard.board import Dataset, Metric, Utterance
-from codecbench.leaderboard.stats import Array, Clusters, Estimate
+from codecbench.leaderboard.board import STATUSES, Dataset, Metric, Utterance
+from codecbench.leaderboard.stats import Array, Drawn, Estimate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 Entry: TypeAlias = tuple[str, str]
 Mask: TypeAlias = NDArray[np.bool_]
 Split: TypeAlias = Literal["language", "domain", "speaker"]
-STATUSES = ("ok", "undefined", "failed", "error", "missing")
 
 
 @dataclass(frozen=True)
@@ -53,20 +52,22 @@ class Part:
     dataset: str
     title: str
     utterances: tuple[str, ...]
-    clusters: Clusters
+    speakers: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Means:
     """Mean of each entry: `values` ``[R]`` (NaN without items), `draws` ``[RESAMPLES, R]``.
 
-    `clusters` ``[R]`` is how many clusters have an item, `sums` ``[2, R]`` the sums whose ratio the mean is.
+    `clusters` ``[R]`` is how many clusters have an item, `sums` ``[2, R]`` the sums whose ratio the mean is, `drawn`
+    what the resamples draw.
     """
 
     values: Array
     draws: Array
     clusters: NDArray[np.intp]
     sums: Array
+    drawn: Drawn
 
     def estimate(self, entry: int) -> Estimate | None:
         """The mean of one entry with its interval."""
@@ -106,7 +107,7 @@ def parts_of(dataset: Dataset, by: Split | None = None) -> list[Part]:
             dataset=dataset.name,
             title=f"{dataset.title}: {by} {name or 'not given'}" if by else dataset.title,
             utterances=tuple(item.id for item in items),
-            clusters=stats.cluster([item.id for item in items], [item.speaker for item in items]),
+            speakers=tuple(item.speaker for item in items),
         )
         for name, items in sorted(groups.items())
     ]
@@ -122,7 +123,7 @@ def score(metric: Metric, part: Part, entries: Sequence[Entry], frame: pd.DataFr
     return Scores(
         ran=ran,
         counts=tuple(Counts(*(int((row == k).sum()) for k in range(len(STATUSES)))) for row in status),
-        means=_means(values, np.where(ok, weights, 0.0), part.clusters),
+        means=_means(part, values, np.where(ok, weights, 0.0), (status != STATUSES.index("undefined")).any(axis=0)),
         worst=_worst(metric, values, weights, ok, failed),
         beyond=_beyond(metric, values, ok),
     )
@@ -132,7 +133,7 @@ def bitrate(part: Part, entries: Sequence[Entry], frame: pd.DataFrame) -> Means:
     """Measured bitrates in kbps: bits over seconds, each summed over the items that were encoded."""
     items = frame[frame["bits"].notna() & (frame["duration"] > 0)].drop_duplicates(["system", "point", "utterance"])
     _, (bits, seconds) = _grids(part, entries, items, ["bits", "duration"])
-    return _means(bits / seconds / 1000, np.nan_to_num(seconds), part.clusters)
+    return _means(part, bits / seconds / 1000, np.nan_to_num(seconds), np.full(len(part.utterances), fill_value=True))
 
 
 def average(scores: Sequence[Scores]) -> Scores:
@@ -154,6 +155,7 @@ def average_means(means: Sequence[Means]) -> Means:
         draws=np.mean([m.draws for m in means], axis=0),
         clusters=np.min([m.clusters for m in means], axis=0),
         sums=np.sum([m.sums for m in means], axis=0),
+        drawn=min((m.drawn for m in means), key=lambda drawn: drawn.count),
     )
 
 
@@ -174,13 +176,18 @@ def _grids(
     return np.isin(np.arange(len(entries)), r[inside]), grids
 
 
-def _means(values: Array, weights: Array, clusters: Clusters) -> Means:
+def _means(part: Part, values: Array, weights: Array, defined: Mask) -> Means:
+    """Means over the items where `weights` is positive, resampled from the clusters of the `defined` ones."""
+    kept = np.flatnonzero(defined) if defined.any() else np.arange(len(defined))
+    values, weights = values[:, kept], weights[:, kept]
+    clusters = stats.cluster(tuple(part.utterances[n] for n in kept), tuple(part.speakers[n] for n in kept))
     sums = [stats.weighted_sums(v, w) for v, w in zip(values, weights, strict=True)]
     top, bottom = np.array(sums).reshape(-1, 2).T
     with np.errstate(invalid="ignore"):
         means = top / bottom
     effective = np.array([stats.effective_clusters(row, clusters) for row in weights], dtype=np.intp)
-    return Means(means, stats.draw_means(values, weights, clusters), effective, np.stack([top, bottom]))
+    draws = stats.draw_means(values, weights, clusters)
+    return Means(means, draws, effective, np.stack([top, bottom]), clusters.drawn)
 
 
 def _worst(metric: Metric, values: Array, weights: Array, ok: Mask, failed: Mask) -> Array:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Literal, TypeAlias
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[np.float64]
+Unit: TypeAlias = Literal["speaker", "speaker or clip", "utterance"]
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -40,42 +40,50 @@ class Estimate:
     high: float | None = None
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """What is drawn with replacement: how many clusters, and what they are."""
+
+    count: int
+    unit: Unit
+
+
 @dataclass(frozen=True, eq=False)
 class Clusters:
-    """What is drawn with replacement: ``labels[n]`` in ``[0, count)`` is the cluster of item ``n``."""
+    """The clusters of items: ``labels[n]`` in ``[0, drawn.count)`` is the cluster of item ``n``."""
 
     labels: NDArray[np.intp]
-    count: int
-    unit: Literal["speaker", "utterance"]
+    drawn: Drawn
     seed: int
 
     @cached_property
     def counts(self) -> Array:
-        """How often each resample draws each cluster, ``[RESAMPLES, count]``."""
+        """How often each resample draws each cluster, ``[RESAMPLES, G]``."""
+        count = self.drawn.count
         generator = np.random.Generator(np.random.PCG64(self.seed))
-        chances = np.full(self.count, 1 / self.count)
-        return generator.multinomial(self.count, chances, size=RESAMPLES).astype(np.float64)
+        return generator.multinomial(count, np.full(count, 1 / count), size=RESAMPLES).astype(np.float64)
 
     def sums(self, items: Array) -> Array:
-        """Sum ``[N]`` items over each cluster: ``[count]``."""
-        return np.bincount(self.labels, items, minlength=self.count).astype(np.float64)
+        """Sum ``[N]`` items over each cluster: ``[G]``."""
+        return np.bincount(self.labels, items, minlength=self.drawn.count).astype(np.float64)
 
 
-def cluster(utterances: Sequence[str], speakers: Sequence[str]) -> Clusters:
-    """Clusters of a dataset: its speakers, or its utterances if it has fewer than `MIN_CLUSTERS` speakers.
+@lru_cache(maxsize=8)
+def cluster(utterances: tuple[str, ...], speakers: tuple[str, ...]) -> Clusters:
+    """Clusters of some items: their speakers, or the items themselves if fewer than `MIN_CLUSTERS` speakers are known.
 
-    An utterance without a speaker (an empty name) is a cluster of its own.
+    Among speakers, an utterance without one (an empty name) is a cluster of its own.
     """
-    names = [f"speaker {s}" if s else f"utterance {u}" for u, s in zip(utterances, speakers, strict=True)]
-    by_speaker = any(speakers) and len(set(names)) >= MIN_CLUSTERS
-    if not by_speaker:
-        names = [f"utterance {u}" for u in utterances]
-    known = {name: k for k, name in enumerate(sorted(set(names)))}
-    digest = hashlib.sha256(json.dumps([list(utterances), list(speakers)]).encode()).digest()
+    known = set(speakers) - {""}
+    by_speaker = len(known) >= MIN_CLUSTERS
+    pairs = zip(utterances, speakers, strict=True)
+    names = [("speaker", s) if s and by_speaker else ("utterance", u) for u, s in pairs]
+    places = {name: k for k, name in enumerate(sorted(set(names)))}
+    digest = hashlib.sha256(json.dumps([utterances, speakers]).encode()).digest()
+    unit: Unit = "utterance" if not by_speaker else "speaker" if len(places) == len(known) else "speaker or clip"
     return Clusters(
-        labels=np.array([known[name] for name in names], dtype=np.intp),
-        count=len(known),
-        unit="speaker" if by_speaker else "utterance",
+        labels=np.array([places[name] for name in names], dtype=np.intp),
+        drawn=Drawn(len(places), unit),
         seed=int.from_bytes(digest[:8], "big"),
     )
 
@@ -135,15 +143,6 @@ def interval(draws: Array, count: int) -> tuple[float, float] | tuple[None, None
         return None, None
     low, high = np.quantile(known, [tail(count), 1 - tail(count)])
     return float(low), float(high)
-
-
-def estimate(values: Array, weights: Array, clusters: Clusters) -> Estimate | None:
-    """Weighted mean of ``[N]`` items with its interval; None if no item has weight."""
-    mean = weighted_mean(values, weights)
-    if mean is None:
-        return None
-    draws = draw_means(values[None], weights[None], clusters)[:, 0]
-    return Estimate(mean, *interval(draws, effective_clusters(weights, clusters)))
 
 
 def difference(

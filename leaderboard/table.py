@@ -76,6 +76,7 @@ def _terminal(board: Board, summary: Summary, *, fit: bool) -> str:
     left_out: dict[str, None] = {}
     for section in summary.sections:
         console.print(_heading(section), style="bold", soft_wrap=True)
+        console.print(interval_note(section), style="dim", soft_wrap=True)
         for make in (_scores, _properties):
             grid = make(section, summary)
             if fit:
@@ -129,7 +130,7 @@ def _lines(grid: Grid) -> Iterator[tuple[str, str]]:
 def _markdown(board: Board, summary: Summary) -> str:
     out = []
     for section in summary.sections:
-        out += [f"### {_escape(_heading(section))}", ""]
+        out += [f"### {_escape(_heading(section))}", "", f"{_escape(interval_note(section))}.", ""]
         for grid in (_scores(section, summary), _properties(section, summary)):
             out += [*_pipes(grid), ""] if len(grid.heads) > 2 else []
     return "\n".join([*out, *(f"- {_escape(note)}" for note in _notes(board, summary, ()))])
@@ -151,7 +152,7 @@ def _escape(text: str) -> str:
 
 
 def _heading(section: Section) -> str:
-    return f"{clean(section.title)}: {section.utterances} utterances, {interval_note(section)}"
+    return f"{clean(section.title)}: {section.utterances} utterances"
 
 
 def _scores(section: Section, summary: Summary) -> Grid:
@@ -194,8 +195,9 @@ def _score(cell: Cell | None, digits: int) -> str:
     text = number(cell.estimate.value, digits)
     if cell.counts.ok < cell.counts.expected:
         return f"{text} ({100 * cell.counts.ok // cell.counts.expected}%)"
-    half = half_width(cell.estimate)
-    return text + ("" if half is None else f" ±{number(half, digits).removeprefix('0')}") + (" *"[cell.leads])
+    if (half := half_width(cell.estimate)) is not None:
+        text += f" ±{re.sub(r'^0[.]', '.', number(half, digits))}"
+    return text + (" *"[cell.leads])
 
 
 def _properties(section: Section, summary: Summary) -> Grid:  # noqa: ARG001 - as _scores

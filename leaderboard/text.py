@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import cast
 
 from codecbench.leaderboard.aggregate import Cell, Row, Section
 from codecbench.leaderboard.board import CORPUS, Board, Metric
-from codecbench.leaderboard.stats import FEW_CLUSTERS, MIN_CLUSTERS, Estimate
+from codecbench.leaderboard.stats import FEW_CLUSTERS, MIN_CLUSTERS, Drawn, Estimate
 
+UNITS = {"speaker": "speakers", "speaker or clip": "speakers and clips without one", "utterance": "utterances"}
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 # Controls, lone surrogates, line and paragraph separators, marks that reorder text, and zero-width characters.
 _UNSAFE = re.compile(
@@ -81,12 +81,12 @@ def number(value: float, places: int) -> str:
 def places(cells: Iterable[Cell | None], below: int = 2) -> int:
     """Decimals for a column: a typical half-width shows one digit, or two if its first digit is under `below`.
 
-    Without intervals, three significant digits of the largest value.
+    Typical is the lower quartile. Without intervals, three significant digits of the largest value.
     """
     estimates = [cell.estimate for cell in cells if cell and cell.estimate]
-    widths = [half for estimate in estimates if (half := half_width(estimate))]
+    widths = sorted(half for estimate in estimates if (half := half_width(estimate)))
     if widths:
-        typical = statistics.median(widths)
+        typical = widths[len(widths) // 4]
         exponent = math.floor(math.log10(typical))
         return min(max(int(typical / 10**exponent < below) - exponent, 0), 4)
     largest = max((abs(estimate.value) for estimate in estimates), default=0.0)
@@ -115,13 +115,23 @@ def group_title(row: Row) -> str:
 
 def interval_note(section: Section) -> str:
     """What the intervals of a section are made from, and how far to trust them."""
-    units = f"{section.clusters} {section.unit}{'s' if section.clusters != 1 else ''}"
-    if section.clusters < MIN_CLUSTERS:
-        return f"no intervals: {units}, fewer than {MIN_CLUSTERS}"
-    note = f"95 % intervals: paired bootstrap over {units}"
-    if section.unit == "utterance":
-        note += " (too few speakers to resample those: they hold for these speakers only)"
-    return f"{note}; fewer than {FEW_CLUSTERS}, read with care" if section.clusters < FEW_CLUSTERS else note
+    groups: dict[Drawn, list[str]] = {}
+    for metric, drawn in section.drawn.items():
+        groups.setdefault(drawn, []).append(metric)
+    parts = [
+        f"{drawn.count} {UNITS[drawn.unit].removesuffix('s' if drawn.count == 1 else '')}"
+        + (f" ({clean(', '.join(metrics))})" if len(groups) > 1 else "")
+        for drawn, metrics in groups.items()
+    ]
+    if not parts:
+        return "no scores"
+    note = f"95 % intervals: paired bootstrap over {' and '.join(parts)}"
+    if any(drawn.unit == "utterance" for drawn in groups):
+        note += f"; utterances where fewer than {MIN_CLUSTERS} speakers are known, and then for these speakers only"
+    if min(drawn.count for drawn in groups) < MIN_CLUSTERS:
+        return f"{note}; none from fewer than {MIN_CLUSTERS}"
+    few = min(drawn.count for drawn in groups) < FEW_CLUSTERS
+    return f"{note}; from fewer than {FEW_CLUSTERS}, read with care" if few else note
 
 
 def failures(board: Board, limit: int = 3) -> list[Failure]:

@@ -73,6 +73,7 @@ def _start(band: str) -> float:
 def _section(section: Section, summary: Summary) -> dict[str, Any]:
     from markupsafe import Markup
 
+    note = interval_note(section)
     metrics = [m for m in summary.metrics.values() if any(m.name in row.cells for row in section.rows)]
     digits = {metric.name: places((row.cells.get(metric.name) for row in section.rows), below=5) for metric in metrics}
     directed = [metric for metric in metrics if metric.direction != "none"]
@@ -86,7 +87,7 @@ def _section(section: Section, summary: Summary) -> dict[str, Any]:
         "id": section.dataset,
         "title": section.title,
         "utterances": section.utterances,
-        "note": interval_note(section),
+        "note": note[0].upper() + note[1:],
         "columns": [
             {**_metric(metric), "expected": max(r.cells[metric.name].counts.expected for r in section.rows
                                                 if metric.name in r.cells)}

@@ -9,6 +9,8 @@ import pytest
 
 from codecbench.leaderboard.aggregate import Row, Section, Summary, aggregate, band
 from codecbench.leaderboard.load import read_runs
+from codecbench.leaderboard.stats import Drawn
+from codecbench.leaderboard.text import interval_note
 
 MakeRun = Callable[..., Path]
 
@@ -235,3 +237,17 @@ def test_no_rows_at_all(make_run: MakeRun) -> None:
 )
 def test_bands(kbps: float, name: str) -> None:
     assert band(kbps) == name
+
+
+def test_a_metric_of_few_speakers_draws_utterances(make_run: MakeRun) -> None:
+    def edit(run: Any) -> None:
+        items = run.facts["datasets"]["demo"]["utterances"]
+        speech = {"*"} | {item["id"] for item in items if item["speaker"] in ("spk0", "spk1")}
+        for row in run.rows:
+            if row["metric"] == "wer" and row["utterance"] not in speech:
+                row |= {"status": "undefined", "reason": "domain(music)", "value": None}
+
+    found = summarise(make_run, systems={"a": codec([6])}, items=24, metrics=["mel", "wer"], edit=edit)
+    assert found.sections[0].drawn == {"mel": Drawn(6, "speaker"), "wer": Drawn(8, "utterance")}
+    note = interval_note(found.sections[0])
+    assert "over 6 speakers (mel) and 8 utterances (wer); utterances where fewer than 5 speakers are known" in note

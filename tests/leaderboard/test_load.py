@@ -116,6 +116,10 @@ def test_one_signature_keeps_the_name(make_run: MakeRun) -> None:
 def test_a_newer_schema_is_refused(make_run: MakeRun) -> None:
     with pytest.raises(UsageError, match="has schema 2, this version of codecbench reads up to 1: upgrade"):
         read_runs([with_manifest(small(make_run, "one"), schema=2)])
+    folder = small(make_run, "two")
+    (folder / "run.json").write_text('{"schema": 2, "everything": "else"}')
+    with pytest.raises(UsageError, match="has schema 2"):
+        read_runs([folder])
 
 
 def test_an_unfinished_run_is_said(make_run: MakeRun) -> None:
@@ -138,7 +142,7 @@ def test_a_run_without_results(make_run: MakeRun) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"), [("{", "Expecting"), ("[]", "list indices"), ('{"schema": 1}', "lacks 'name'")]
+    ("text", "problem"), [("{", "Expecting"), ("[]", "lacks schema"), ('{"schema": 1}', "lacks name")]
 )
 def test_a_damaged_manifest(make_run: MakeRun, text: str, problem: str) -> None:
     folder = small(make_run, "one")

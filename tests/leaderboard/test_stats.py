@@ -7,20 +7,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codecbench.leaderboard import stats
-from codecbench.leaderboard.stats import Clusters
+from codecbench.leaderboard.stats import Array, Clusters, Drawn, Estimate
 
 
-def named(count: int, prefix: str = "u") -> list[str]:
-    return [f"{prefix}{k:04d}" for k in range(count)]
+def named(count: int, prefix: str = "u") -> tuple[str, ...]:
+    return tuple(f"{prefix}{k:04d}" for k in range(count))
 
 
-def speakers(count: int, each: int) -> Clusters:
-    ids = named(count * each)
-    return stats.cluster(ids, [f"s{k // each}" for k in range(count * each)])
+def speakers(count: int, each: int, prefix: str = "u") -> Clusters:
+    return stats.cluster(named(count * each, prefix), tuple(f"s{k // each}" for k in range(count * each)))
 
 
 def singles(count: int) -> Clusters:
-    return stats.cluster(named(count), [""] * count)
+    return stats.cluster(named(count), ("",) * count)
+
+
+def estimate(values: Array, weights: Array, clusters: Clusters) -> Estimate:
+    """The difference from an entry that is 0 everywhere."""
+    found, _ = stats.difference((values, weights), (np.zeros_like(values), weights), clusters)
+    assert found
+    return found
 
 
 def test_weighted_mean_is_a_ratio_of_sums() -> None:
@@ -37,25 +43,27 @@ def test_the_order_of_items_is_no_matter(values: list[float], random: object) ->
     assert stats.weighted_mean(np.array(values), ones) == stats.weighted_mean(np.array(shuffled), ones)
 
 
-def test_speakers_are_clusters_and_nameless_utterances_their_own() -> None:
-    found = stats.cluster(named(8), ["a", "a", "b", "c", "d", "e", "", ""])
-    assert (found.unit, found.count) == ("speaker", 7)
-    assert found.labels[0] == found.labels[1]
+def test_speakers_are_clusters() -> None:
+    found = stats.cluster(named(6), ("a", "a", "b", "c", "d", "e"))
+    assert found.drawn == Drawn(5, "speaker")
+    assert found.labels.tolist() == [0, 0, 1, 2, 3, 4]
+
+
+def test_among_speakers_nameless_utterances_are_clusters_of_their_own() -> None:
+    found = stats.cluster(named(8), ("a", "a", "b", "c", "d", "e", "", ""))
+    assert found.drawn == Drawn(7, "speaker or clip")
     assert len(set(found.labels.tolist())) == 7
 
 
-def test_too_few_speakers_leave_utterances() -> None:
-    found = stats.cluster(named(12), ["a", "b", "c"] * 4)
-    assert (found.unit, found.count) == ("utterance", 12)
-
-
-def test_no_speakers_at_all_leave_utterances() -> None:
-    assert singles(9).unit == "utterance"
+@pytest.mark.parametrize("names", [("a", "b", "c", "d"), ("a", "b", "c", ""), ("", "", "", "")])
+def test_fewer_than_five_speakers_leave_utterances(names: tuple[str, ...]) -> None:
+    assert stats.cluster(named(12), names * 3).drawn == Drawn(12, "utterance")
 
 
 def test_resamples_follow_from_the_utterances_alone() -> None:
-    one, two, other = speakers(6, 3), speakers(6, 3), stats.cluster(named(18, "v"), [f"s{k // 3}" for k in range(18)])
-    assert (one.counts == two.counts).all()
+    one, other = speakers(6, 3), speakers(6, 3, "v")
+    stats.cluster.cache_clear()
+    assert (one.counts == speakers(6, 3).counts).all()
     assert (one.counts.sum(axis=1) == 6).all()
     assert (one.counts != other.counts).any()
 
@@ -63,12 +71,11 @@ def test_resamples_follow_from_the_utterances_alone() -> None:
 @pytest.mark.parametrize("size", [30, 100])
 def test_interval_agrees_with_scipy(size: int) -> None:
     values = np.random.default_rng(3).gamma(2.0, size=size)
-    found = stats.estimate(values, np.ones(size), singles(size))
+    found = estimate(values, np.ones(size), singles(size))
     level = 1 - 2 * stats.tail(size)
     wide = scipy.stats.bootstrap(
         (values,), np.mean, n_resamples=20_000, confidence_level=level, method="percentile", rng=1
     ).confidence_interval
-    assert found is not None
     assert found.value == pytest.approx(values.mean(), abs=1e-12)
     # The Monte Carlo error of a 2.5 % quantile from 2000 draws is about 0.06 standard errors; allow four of them.
     allowed = 0.25 * values.std() / size**0.5
@@ -85,30 +92,28 @@ def test_tail_is_hesterbergs() -> None:
 def test_a_cluster_bootstrap_is_wider_where_speakers_differ() -> None:
     rng = np.random.default_rng(1)
     values = np.repeat(rng.normal(size=20), 10) + rng.normal(0, 0.1, 200)
-    by_speaker = stats.estimate(values, np.ones(200), speakers(20, 10))
-    by_utterance = stats.estimate(values, np.ones(200), singles(200))
-    assert by_speaker
-    assert by_utterance
+    by_speaker = estimate(values, np.ones(200), speakers(20, 10))
+    by_utterance = estimate(values, np.ones(200), singles(200))
     assert by_speaker.high is not None
     assert by_utterance.high is not None
     assert by_speaker.high - by_speaker.value > 2 * (by_utterance.high - by_utterance.value)
 
 
 def test_below_five_clusters_there_is_no_interval() -> None:
-    found = stats.estimate(np.arange(4.0), np.ones(4), singles(4))
-    assert found == stats.Estimate(1.5, None, None)
+    found = estimate(np.arange(4.0), np.ones(4), singles(4))
+    assert found == Estimate(1.5, None, None)
 
 
 def test_a_resample_without_items_is_left_out() -> None:
     weights = np.array([1.0] * 5 + [0.0] * 15)
-    found = stats.estimate(np.where(weights > 0, 2.0, np.nan), weights, singles(20))
-    assert found == stats.Estimate(2.0, 2.0, 2.0)
+    found = estimate(np.where(weights > 0, 2.0, np.nan), weights, singles(20))
+    assert found == Estimate(2.0, 2.0, 2.0)
 
 
 def test_a_system_does_not_differ_from_itself() -> None:
     values, weights = np.random.default_rng(0).normal(size=40), np.full(40, 3.0)
     found, common = stats.difference((values, weights), (values.copy(), weights.copy()), singles(40))
-    assert (found, common) == (stats.Estimate(0.0, 0.0, 0.0), 40)
+    assert (found, common) == (Estimate(0.0, 0.0, 0.0), 40)
 
 
 def test_a_difference_is_made_of_common_items() -> None:
@@ -125,7 +130,7 @@ def test_without_common_items_there_is_no_difference() -> None:
     assert stats.difference((first, first), (second, second), singles(2)) == (None, 0)
 
 
-def draws(*means: float, spread: float = 1e-3) -> stats.Array:
+def draws(*means: float, spread: float = 1e-3) -> Array:
     noise = np.random.default_rng(5).normal(0, spread, (stats.RESAMPLES, len(means)))
     return np.asarray(means) + noise
 

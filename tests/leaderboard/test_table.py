@@ -59,12 +59,12 @@ def test_failures_signatures_and_clusters_are_noted(terminal: list[str]) -> None
     text = "\n".join(terminal)
     assert "codec2 0.7kbps on demo: 2 failed: decode(ValueError: frame 12 has 55 bits, expected 56)" in text
     assert "pesq_wb: impl:synthetic-1|rs:soxr-1.0-VHQ|v:1" in text
-    assert "paired bootstrap over 6 speakers; fewer than 20, read with care" in text
+    assert "paired bootstrap over 6 speakers; from fewer than 20, read with care" in text
 
 
 def test_chosen_columns_are_all_shown(board: Board) -> None:
     lines = render(board, metrics=["wer", "f0_rmse"]).splitlines()
-    assert lines[2].split() == ["system", "point", "kbps", "wer", "↓", "f0_rmse", "↓"]
+    assert lines[3].split() == ["system", "point", "kbps", "wer", "↓", "f0_rmse", "↓"]
     everything = render(board, metrics=list(board.metrics)).splitlines()
     assert "Left out" not in "\n".join(everything)
 
@@ -87,7 +87,8 @@ def test_markdown_is_a_table_a_section(board: Board) -> None:
 def test_json_holds_what_the_table_shows(board: Board) -> None:
     found = json.loads(render(board, "json"), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
     (demo,) = found["sections"]
-    assert (demo["clusters"], demo["unit"], len(demo["rows"])) == (6, "speaker", 25)
+    assert demo["drawn"]["pesq_wb"] == {"count": 6, "unit": "speaker"}
+    assert len(demo["rows"]) == 25
     row = next(row for row in demo["rows"] if row["system"] == "opus" and row["point"] == "8kbps")
     cell = aggregate(board).sections[0].rows[[r["point"] for r in demo["rows"]].index("8kbps")].cells["pesq_wb"]
     assert cell.estimate
@@ -140,7 +141,8 @@ def test_empty_and_single(make_run: MakeRun) -> None:
     assert len(render(empty, "csv").splitlines()) == 1
     single = read_runs([make_run("single", systems={"opus": {**ONE["opus"], "rates": [6]}}, items=3, speakers=1)])
     lines = render(single).splitlines()
-    assert "no intervals: 3 utterances, fewer than 5" in lines[0]
+    assert "paired bootstrap over 3 utterances" in lines[1]
+    assert lines[1].endswith("none from fewer than 5")
     assert "*" not in line_of(lines, "opus", "6kbps", "6.00")
 
 
