@@ -47,8 +47,8 @@ class Conv1d(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         conv = nn.Conv1d(inputs, outputs, kernel_size, stride, dilation=dilation, groups=groups, bias=bias)
-        self.conv = _weight_norm(conv, style)
-        self.norm = _output_norm(outputs, style)
+        self.conv = weight_normalised(conv, style)
+        self.norm = output_norm(outputs, style)
         self.stride = stride
         self.style = style
         self.padding = (kernel_size - 1) * dilation + 1 - stride
@@ -57,7 +57,7 @@ class Conv1d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `x` ``[B, C, T]``, ``T`` at least 1."""
-        left, right = _split(self.padding, self.style)
+        left, right = split(self.padding, self.style)
         right += -x.shape[-1] % self.stride
         return cast("Tensor", self.norm(self.conv(pad(x, left, right, self.style.padding))))
 
@@ -67,11 +67,11 @@ class ConvTranspose1d(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel_size: int, *, stride: int, style: ConvStyle) -> None:
         super().__init__()
-        self.conv = _weight_norm(nn.ConvTranspose1d(inputs, outputs, kernel_size, stride), style)
-        self.norm = _output_norm(outputs, style)
+        self.conv = weight_normalised(nn.ConvTranspose1d(inputs, outputs, kernel_size, stride), style)
+        self.norm = output_norm(outputs, style)
         self.stride = stride
         # A causal decoder drops the tail: its left edge is already the first sample.
-        left, right = (0, kernel_size - stride) if style.causal else _split(kernel_size - stride, style)
+        left, right = (0, kernel_size - stride) if style.causal else split(kernel_size - stride, style)
         self.trim = left, right
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,7 +81,8 @@ class ConvTranspose1d(nn.Module):
         return x[..., left : x.shape[-1] - right]
 
 
-def _split(padding: int, style: ConvStyle) -> tuple[int, int]:
+def split(padding: int, style: ConvStyle) -> tuple[int, int]:
+    """How much of `padding` goes to the left and to the right."""
     if style.causal:
         return padding, 0
     return padding - padding // 2, padding // 2
@@ -105,10 +106,12 @@ def fold_weight_norm(module: nn.Module) -> None:
             parametrize.remove_parametrizations(part, "weight")
 
 
-def _weight_norm(conv: nn.Module, style: ConvStyle) -> nn.Module:
+def weight_normalised(conv: nn.Module, style: ConvStyle) -> nn.Module:
+    """`conv`, its weight normalised if the style says so."""
     # The parametrisation also loads the names `weight_g` and `weight_v` that released checkpoints hold.
     return parametrizations.weight_norm(conv) if style.norm == "weight" else conv
 
 
-def _output_norm(channels: int, style: ConvStyle) -> nn.Module:
+def output_norm(channels: int, style: ConvStyle) -> nn.Module:
+    """What normalises the output of a convolution."""
     return nn.GroupNorm(1, channels) if style.norm == "group" else nn.Identity()
