@@ -67,12 +67,12 @@ def read_runs(paths: Sequence[Path]) -> Board:
 def _read_facts(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     try:
-        facts: Any = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{folder} is no run folder: it has no run.json") from None
     except (OSError, ValueError) as error:
         raise InfrastructureError(f"{path} is damaged: {error}") from None
-    facts = facts if isinstance(facts, dict) else {}
+    facts: dict[str, Any] = found if isinstance(found, dict) else {}
     if facts.get("schema", 0) > SCHEMA:
         raise UsageError(
             f"{path} has schema {facts['schema']}, this version of codecbench reads up to {SCHEMA}: upgrade codecbench"

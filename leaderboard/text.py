@@ -78,8 +78,8 @@ def number(value: float, places: int) -> str:
     return text.replace("-", "", 1) if float(text) == 0 else text
 
 
-def places(cells: Iterable[Cell | None], below: int = 2) -> int:
-    """Decimals for a column: a typical half-width shows one digit, or two if its first digit is under `below`.
+def places(cells: Iterable[Cell | None]) -> int:
+    """Decimals for a column: a typical half-width shows one digit, or two if it starts with 1.
 
     Typical is the lower quartile. Without intervals, three significant digits of the largest value.
     """
@@ -88,7 +88,7 @@ def places(cells: Iterable[Cell | None], below: int = 2) -> int:
     if widths:
         typical = widths[len(widths) // 4]
         exponent = math.floor(math.log10(typical))
-        return min(max(int(typical / 10**exponent < below) - exponent, 0), 4)
+        return min(max(int(typical / 10**exponent < 2) - exponent, 0), 4)
     largest = max((abs(estimate.value) for estimate in estimates), default=0.0)
     return min(max(2 - math.floor(math.log10(largest)), 0), 4) if largest > 0 else 2
 

@@ -75,7 +75,7 @@ def _section(section: Section, summary: Summary) -> dict[str, Any]:
 
     note = interval_note(section)
     metrics = [m for m in summary.metrics.values() if any(m.name in row.cells for row in section.rows)]
-    digits = {metric.name: places((row.cells.get(metric.name) for row in section.rows), below=5) for metric in metrics}
+    digits = {metric.name: places(row.cells.get(metric.name) for row in section.rows) for metric in metrics}
     directed = [metric for metric in metrics if metric.direction != "none"]
     charts = [
         (metric.title, Markup(svg))  # noqa: S704 - our own drawing
