@@ -88,6 +88,15 @@ def split(padding: int, style: ConvStyle) -> tuple[int, int]:
     return padding - padding // 2, padding // 2
 
 
+def symmetric_padding(kernel_size: int, stride: int = 1, dilation: int = 1) -> int:
+    """Zeros at either end of a convolution's input: half of what its window covers beyond a stride, rounded up.
+
+    An input of whole strides gives one frame a stride. A transposed convolution drops as much at either end of its
+    output, so for an odd stride it gives one sample less than its frames have.
+    """
+    return -(-((kernel_size - 1) * dilation + 1 - stride) // 2)
+
+
 def pad(x: Tensor, left: int, right: int, mode: str) -> Tensor:
     """Pad `x` ``[B, C, T]`` by `left` and `right` samples.
 
