@@ -21,6 +21,7 @@ MODULES = (
     "codecbench.models.ffmpeg",
     "codecbench.models.codec2",
     "codecbench.models.encodec",
+    "codecbench.models.audiodec",
 )
 
 

@@ -221,7 +221,7 @@ def enliven(codec: SoundStreamCodec, seed: int, level: float = 0.1) -> None:
 def _set_level(codec: SoundStreamCodec, latent: Tensor, level: float) -> None:
     last, heard = cast("Conv1d", codec.decoder.last), []
     hook = last.register_forward_hook(lambda _module, _inputs, output: heard.append(output.std()))
-    codec.decoder(codec.normalise(latent))
+    codec.decoder(codec.normalise(latent[..., :30]))
     hook.remove()
     for name, parameter in last.named_parameters():
         if not name.endswith(".original1"):
