@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log
 from typing import cast
 
 import torch
@@ -69,16 +70,24 @@ class ResidualVQ(nn.Module):
         return total.transpose(1, 2)
 
 
-def fill_codebooks(quantiser: ResidualVQ, x: Tensor, generator: torch.Generator, spread: float = 0.3) -> None:
-    """Give untrained codebooks entries on which `x` ``[B, D, F]`` takes many different codes.
-
-    Each codebook gets normal vectors with the mean of what the codebooks before it leave of `x`, and `spread` times
-    its deviation, in every dimension. Entries of another mean would all but one lie too far off to be chosen; at
-    full deviation each would add more to the residual than it takes away.
-    """
+def fill_codebooks(quantiser: ResidualVQ, x: Tensor, generator: torch.Generator) -> None:
+    """Give untrained codebooks entries on which `x` ``[B, D, F]`` takes many different codes; see `fill_codebook`."""
     residual = x.transpose(1, 2).flatten(0, 1)
     for layer in quantiser.layers:
-        deviation, mean = torch.std_mean(residual, dim=0)
-        noise = torch.randn(layer.embed.shape, generator=generator, dtype=x.dtype)
-        layer.embed.copy_(mean + spread * deviation * noise)
-        residual = residual - layer.decode(layer.encode(residual))
+        residual = fill_codebook(layer, residual, generator)
+
+
+def fill_codebook(codebook: EuclideanCodebook, x: Tensor, generator: torch.Generator) -> Tensor:
+    """Give an untrained codebook entries on which `x` ``[N, D]`` takes many different codes; return what they leave.
+
+    The entries are normal vectors with the mean of `x`, and a fraction of its deviation, in every dimension. Entries
+    of another mean would all but one lie too far off to be chosen. The best of ``n`` random directions correlates
+    with a vector of ``D`` dimensions by about ``sqrt(2 ln n / D)``: an entry longer than that fraction of the vector
+    would add more to the residual than it takes away.
+    """
+    size, dimension = codebook.embed.shape
+    spread = min(0.3, (2 * log(size) / dimension) ** 0.5)
+    deviation, mean = torch.std_mean(x, dim=0)
+    noise = torch.randn(size, dimension, generator=generator, dtype=x.dtype)
+    codebook.embed.copy_(mean + spread * deviation * noise)
+    return x - codebook.decode(codebook.encode(x))
