@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 import numpy as np
 
@@ -37,6 +37,9 @@ class Network(Protocol):
 class WholeClipCodec(Codec):
     """A codec around a `Network`. Clips are extended with zeros to whole frames, and cut back at the end."""
 
+    zero_padded: ClassVar[bool] = True
+    """False for a network that takes clips of any length and pads in its layers."""
+
     def __init__(self, network: nn.Module, device: str) -> None:
         from codecbench.models.blocks.conv import fold_weight_norm
 
@@ -60,7 +63,8 @@ class WholeClipCodec(Codec):
     def _encode(self, clip: Clip, codebooks: int | None) -> Codes:
         import torch
 
-        padded = np.pad(clip.samples, [(0, 0), (0, -clip.length % self._network.net.hop)])
+        missing = -clip.length % self._network.net.hop if self.zero_padded else 0
+        padded = np.pad(clip.samples, [(0, 0), (0, missing)])
         with torch.inference_mode():
             found = self._network.encode(torch.tensor(padded, device=self._device)[None], codebooks)
             streams = tuple(found[0].to(torch.int32).cpu().numpy())
