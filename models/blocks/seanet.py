@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from codecbench.models.blocks.conv import Conv1d, ConvStyle, ConvTranspose1d
 from codecbench.models.blocks.lstm import SkipLSTM
 from codecbench.models.blocks.quantise import ResidualVQ, fill_codebooks
+
+if TYPE_CHECKING:
+    from codecbench.models.blocks.spectral import SpectralCodec
 
 RELEASED_NAMES = (
     (r"^quantizer\.(?:vq\.)?layers\.(\d+)\._?codebook\.", r"quantiser.layers.\1."),
@@ -171,7 +174,7 @@ def build(net: SEANet, codebooks: int, codebook_size: int, seed: int = 0) -> SEA
 
 
 @torch.no_grad()
-def enliven(codec: SEANetCodec, seed: int, level: float) -> None:
+def enliven(codec: SEANetCodec | SpectralCodec, seed: int, level: float) -> None:
     """Make an untrained `codec` behave like one: varied codes, a lively output, less distortion with more codebooks.
 
     As built, the convolutions shrink a signal until only their biases are heard; here they keep its variance. The

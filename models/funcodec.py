@@ -1,0 +1,227 @@
+"""FunCodec and FreqCodec, 16 kHz, 32 codebooks, our implementation of arXiv:2309.07405.
+
+Equal to the released code on equal weights. FunCodec is EnCodec's network, not causal, over a whole clip. FreqCodec
+is its counterpart in two dimensions, over spectra in log magnitude and phase. Both divide a clip by its RMS; this scale
+is sent as a 32-bit float. Through it and the group normalisation every output sample depends on the whole clip.
+
+The release decodes a FreqCodec clip late by one spectrum (160 samples) where the clip has an odd number of spectra,
+and up to 159 samples short where it has an even one. Here the delay is removed, and the samples after the centre of
+the last spectrum come from that spectrum alone. The release fails on clips of 256 samples or fewer; here they are
+mirrored as if zeros followed.
+
+A model's configuration file lies beside its weights, and decides. Without it:
+
+- The models in the time domain have the shape of the published recipes. It gives their published numbers of parameters
+  and of multiplications, and the sizes of their files.
+- The recipe of FreqCodec is that of an unreleased model without groups (table 4, M3). ``gr8`` is M5. It is taken to be
+  M3 without LSTMs, with kernels of 3 for 7 and 8 channels a group in the decoder's transposed convolutions. This gives
+  its published 4.50 M parameters and 2.18 G multiplications a second and the size of its file; with 1 channel a group
+  it gives the 4.38 M and 1.73 G of M4.
+- ``gr1`` is M6. Groups of one channel more in the other two-dimensional convolutions give 0.47 M parameters and 0.21 G
+  multiplications, where 0.52 M and 0.34 G are published: its shape is not known, and this one is a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from codecbench import weights
+from codecbench.audio import Audio, Clip
+from codecbench.errors import InvalidSystem
+from codecbench.models import funcodec_config
+from codecbench.models.base import Card, Codec, Codes, LoadOptions, OperatingPoint, SideInfo, Stream
+from codecbench.models.funcodec_config import Config, magnitude_phase, time_domain
+from codecbench.weights import WeightFile
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from codecbench.models.blocks.seanet import SEANetCodec
+    from codecbench.models.blocks.spectral import SpectralCodec
+
+CODEBOOKS = 32
+CODEBOOK_SIZE = 1024
+TRAINING_ONLY = (
+    r"^(discriminator|mel_spec_transforms)\.|^(enc|dec)_trans_func\.window$"
+    r"|^quantizer\.rq\.model\.(inited|cluster_size|embed_avg)$"
+)
+"""Released tensors that are not needed: of training, and the window, which is a plain Hann window."""
+
+
+def _card(name: str, family: str, release: str, revision: str, hop: int, data: tuple[str, ...]) -> Card:
+    rate, bits = 16_000 / hop, CODEBOOK_SIZE.bit_length() - 1
+    rates = [(count, count * bits * rate / 1000) for count in (1, 2, 4, 8, 16, 32)]
+    url = f"https://huggingface.co/alibaba-damo/audio_codec-{release}-pytorch/resolve/{revision}"
+    files = (f"{name}.pth", f"{url}/model.pth"), (f"{name}.yaml", f"{url}/config.yaml")
+    return Card(
+        name=name, kind="codec", family=family, track="official", sample_rate=16_000, channels=1,
+        points=tuple(OperatingPoint(f"{kbps:g}kbps", kbps, count) for count, kbps in rates),
+        streams=(Stream(CODEBOOK_SIZE, rate),) * CODEBOOKS, nested=True, side=(SideInfo("scale", "float32"),),
+        causal=False, weights=tuple(WeightFile(*file, licence="MIT") for file in files), weights_licence="MIT",
+        training_data=data, paper="arXiv:2309.07405",
+    )  # fmt: skip
+
+
+class FunCodec(Codec):
+    """What all models share."""
+
+    config: ClassVar[Config]
+    """What is known of the model without its configuration file."""
+
+    def __init__(self, network: SEANetCodec | SpectralCodec, device: str) -> None:
+        from codecbench.models.blocks.conv import fold_weight_norm
+
+        self._parameters = sum(parameter.numel() for parameter in network.parameters())
+        fold_weight_norm(network)
+        self._network = network.requires_grad_(False).eval().to(device)
+        self._device = device
+
+    @classmethod
+    def load(cls, options: LoadOptions) -> FunCodec:
+        """Load the released files, such files from elsewhere, or random weights.
+
+        Local weights are a folder with ``model.pth``, or a file; a ``config.yaml`` beside them is followed.
+        """
+        if options.random_seed is not None:
+            from codecbench.models.blocks.seanet import enliven
+
+            network = cls._build(cls.config, cls.card.name, options.random_seed)
+            enliven(network, options.random_seed, level=1.0)
+            return cls(network, options.device)
+        model, config = cls._files(options.weights)
+        network = cls._build(funcodec_config.read(config) if config else cls.config, str(config or cls.card.name))
+        try:
+            weights.load_state(network, _state(model), model)
+        except InvalidSystem as error:
+            hint = "" if config else "; put the config.yaml that belongs to it beside it"
+            raise InvalidSystem(f"{error}{hint}") from error
+        return cls(network, options.device)
+
+    @classmethod
+    def _files(cls, given: Path | None) -> tuple[Path, Path | None]:
+        """The weights, and their configuration file if there is one."""
+        if given is None:
+            model, config = (weights.resolve(cls.card.name, file) for file in cls.card.weights)
+            return model, config
+        model = weights.resolve(cls.card.name, cls.card.weights[0], given)
+        if model.is_dir() and (model / "model.pth").is_file():
+            model = model / "model.pth"
+        config = (model if model.is_dir() else model.parent) / "config.yaml"
+        return model, config if config.is_file() else None
+
+    @classmethod
+    def _build(cls, config: Config, source: str, seed: int = 0) -> SEANetCodec | SpectralCodec:
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return funcodec_config.network(config, cls.card, source)
+
+    def encode(self, clips: Sequence[Clip], point: OperatingPoint) -> list[Codes]:
+        """Encode one clip after another: what else is in the list cannot change a clip's codes."""
+        return [self._encode(clip, point.streams) for clip in clips]
+
+    def decode(self, codes: Sequence[Codes]) -> list[Audio]:
+        """Decode each item, with the codebooks that it has."""
+        return [self._decode(item) for item in codes]
+
+    def parameters(self) -> int:
+        """Number of learnt parameters, without the codebooks."""
+        return self._parameters
+
+    def _encode(self, clip: Clip, codebooks: int | None) -> Codes:
+        import torch
+
+        with torch.inference_mode():
+            audio = torch.tensor(clip.samples, device=self._device)[None]
+            scale = 1e-8 + audio.pow(2).mean(dim=2).sqrt()
+            codes = self._network.encode(audio / scale[..., None], codebooks)
+            streams = tuple(codes[0].to(torch.int32).cpu().numpy())
+            side = {"scale": scale[0].cpu().numpy()}
+        return Codes(clip.length, clip.sample_rate, clip.channels, streams, (CODEBOOK_SIZE,) * len(streams), side)
+
+    def _decode(self, item: Codes) -> Audio:
+        import torch
+
+        from codecbench.models.blocks.spectral import SpectralCodec
+
+        network = self._network
+        delay = network.delay(item.length) if isinstance(network, SpectralCodec) else 0
+        with torch.inference_mode():
+            codes = torch.tensor(np.stack(item.streams), device=self._device, dtype=torch.long)[None]
+            audio = network.decode(codes)[0, :, delay : delay + item.length].cpu().numpy()
+        return np.ascontiguousarray(audio * item.side["scale"][:, None])
+
+
+def _state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a released file in the names of our networks; the codebooks lie stacked in it."""
+    from codecbench.models.blocks.seanet import RELEASED_NAMES
+
+    state = weights.rename_keys(weights.read_state_dict(path), RELEASED_NAMES, drop=TRAINING_ONLY)
+    for k, codebook in enumerate(state.pop("quantizer.rq.model.embed", ())):
+        state[f"quantiser.layers.{k}.embed"] = codebook
+    return state
+
+
+class FunCodecEn320(FunCodec):
+    """FunCodec for English, at 50 Hz."""
+
+    card = _card("funcodec_en_ds320", "FunCodec", "encodec-en-libritts-16k-nq32ds320", "main", 320, ("LibriTTS",))
+    config = time_domain(8, 5, 4, 2)
+
+
+class FunCodecEn640(FunCodec):
+    """FunCodec for English, at 25 Hz."""
+
+    card = _card(
+        "funcodec_en_ds640", "FunCodec", "encodec-en-libritts-16k-nq32ds640",
+        "02f860a594ca2ce763d0e305d38daae1a02d82ec", 640, ("LibriTTS",),
+    )  # fmt: skip
+    config = time_domain(8, 5, 4, 2, 2)
+
+
+class FunCodecZhEn320(FunCodec):
+    """FunCodec for Mandarin and English, at 50 Hz."""
+
+    card = _card(
+        "funcodec_zh_en_ds320", "FunCodec", "encodec-zh_en-general-16k-nq32ds320",
+        "ef9fbae4943cb272b8803e8a0f3c974fa1003b1f", 320, ("in-house",),
+    )  # fmt: skip
+    config = time_domain(8, 5, 4, 2)
+
+
+class FunCodecZhEn640(FunCodec):
+    """FunCodec for Mandarin and English, at 25 Hz."""
+
+    card = _card(
+        "funcodec_zh_en_ds640", "FunCodec", "encodec-zh_en-general-16k-nq32ds640",
+        "3b5353698314cd6a2b79f608b1448da49115cc11", 640, ("LibriTTS", "AISHELL", "3D-Speaker", "in-house"),
+    )  # fmt: skip
+    config = time_domain(8, 5, 4, 2, 2)
+
+
+class FreqCodecGr1(FunCodec):
+    """FreqCodec for English with groups in the encoder and the decoder."""
+
+    card = _card(
+        "freqcodec_en_gr1", "FreqCodec", "freqcodec_magphase-en-libritts-16k-gr1nq32ds320",
+        "6620dd1fdbe379569a0c3b3a870f58ceab472a1d", 320, ("LibriTTS",),
+    )  # fmt: skip
+    config = magnitude_phase({"conv_group_ratio": 1}, {"conv_group_ratio": 1, "tr_conv_group_ratio": 1})
+
+
+class FreqCodecGr8(FunCodec):
+    """FreqCodec for English with groups in the decoder's transposed convolutions."""
+
+    card = _card(
+        "freqcodec_en_gr8", "FreqCodec", "freqcodec_magphase-en-libritts-16k-gr8nq32ds320",
+        "4b3fc9494a14537edbc108388d2a4c3e3f272b5e", 320, ("LibriTTS",),
+    )  # fmt: skip
+    config = magnitude_phase({}, {"tr_conv_group_ratio": 8})
+
+
+SYSTEMS = (FunCodecEn320, FunCodecEn640, FunCodecZhEn320, FunCodecZhEn640, FreqCodecGr1, FreqCodecGr8)
