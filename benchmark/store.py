@@ -63,7 +63,7 @@ class RunStore:
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Replace ``run.json``."""
         self.manifest = manifest
-        text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
         write_atomically(self.folder / MANIFEST, text.encode() + b"\n")
 
     def _take(self, row: dict[str, Any]) -> bool:

@@ -114,7 +114,7 @@ def _rows(rows: Iterable[Row], metrics: Iterable[Metric], digits: Mapping[str, i
     for row in rows:
         found.append({
             "system": row.system, "point": row.point, "band": row.band, "starts": band not in (None, row.band),
-            "kbps": _rate(row.kbps), "cells": [_cell(row.cells.get(m.name), digits[m.name]) for m in metrics],
+            "kbps": _rate(row.kbps), "coverage": _coverage(row), "cells": [_cell(row.cells.get(m.name), digits[m.name]) for m in metrics],
         })  # fmt: skip
         band = row.band
     return found
@@ -127,6 +127,15 @@ def _rate(kbps: Estimate | None) -> dict[str, str]:
     half = half_width(kbps) or 0
     wide = f"±{number(half, 2)}" if half > kbps.value / 100 else ""
     return {"value": number(kbps.value, 2), "sort": repr(kbps.value), "interval": wide}
+
+
+def _coverage(row: Row) -> dict[str, str]:
+    """Values over those expected, all metrics together; rounded down, so that only a whole is 100 %."""
+    ok = sum(cell.counts.ok for cell in row.cells.values())
+    expected = sum(cell.counts.expected for cell in row.cells.values())
+    if not expected:
+        return {"value": "–", "sort": "", "counts": ""}
+    return {"value": f"{100 * ok // expected} %", "sort": repr(ok / expected), "counts": f"{ok} of {expected}"}
 
 
 def _cell(cell: Cell | None, digits: int) -> dict[str, Any] | None:
