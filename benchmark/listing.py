@@ -14,7 +14,6 @@ from codecbench.models import registry as models
 from codecbench.models.base import Card
 from codecbench.weights import WeightFile, local_path
 
-
 IN_JSON_ONLY = ("url", "note", "max_duration", "sha256", "tasks", "weights_licence")
 """Facts too long for a list on a terminal; `show` and ``--json`` have them."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -107,7 +108,12 @@ class Plan:
         """Everything that the results depend on, as JSON; a resumed run must state the same."""
         return {
             "systems": {
-                s.label: {"card": _digest(s.card.to_json()), "weights": s.weights, "points": [p.name for p in s.points]}
+                s.label: {
+                    "card": _digest(s.card.to_json()),
+                    "code": _code_digest(s.target),
+                    "weights": s.weights,
+                    "points": [p.name for p in s.points],
+                }
                 for s in self.systems.values()
             },
             "datasets": {name: planned.fingerprint for name, planned in self.datasets.items()},
@@ -192,6 +198,14 @@ def _point(card: Card, name: str) -> OperatingPoint:
     except KeyError:
         known = ", ".join(point.name for point in card.points)
         raise UsageError(f"model '{card.name}' has no point '{name}': its points are {known}") from None
+
+
+def _code_digest(target: str) -> str:
+    """Digest of the file that defines the system, so that results of an adapter and of its next version never mix."""
+    system = models.find(target)
+    defined = system if isinstance(system, type) else type(system)
+    source = inspect.getsourcefile(defined)
+    return hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else ""
 
 
 def _digest(value: Any) -> str:

@@ -30,6 +30,8 @@ class Probe:
 
     ITEMS: ClassVar[int] = 8
     REPEATED: ClassVar[int] = 2
+    KEPT_SAMPLES: ClassVar[int] = 50_000_000
+    """Outputs beyond so many samples (200 MB) are coded again when their turn comes."""
 
     def __init__(self, codec: Codec, system: PlannedSystem, dataset: str) -> None:
         self.of = (system.label, dataset)
@@ -39,13 +41,17 @@ class Probe:
         self._coded: dict[str, list[Outcome]] = {}
         self._pairs: dict[str, list[tuple[Reference, Output]]] = {point.name: [] for point in system.points}
         self._repeats: list[bool] = []
+        self._kept = 0
 
     def add(self, utterance: str, clip: Clip, reference: Reference) -> None:
         """Code one recording at every point."""
         card = self._system.card
         given = codec_input(clip, card)
         outcomes = list(code_clip(self.codec, card, given, self._system.points))
-        self._coded[utterance] = outcomes
+        size = sum(outcome.output.size for _, outcome in outcomes if isinstance(outcome, Coded))
+        if self._kept + size <= self.KEPT_SAMPLES:
+            self._coded[utterance] = outcomes
+            self._kept += size
         for point, outcome in outcomes:
             if isinstance(outcome, Coded):
                 self._pairs[point.name].append((reference, at_rate(outcome, reference)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import zlib
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -22,6 +23,7 @@ MODULES = (
     "codecbench.models.codec2",
     "codecbench.models.encodec",
     "codecbench.models.audiodec",
+    "codecbench.models.soundstream",
 )
 
 
@@ -66,13 +68,16 @@ def find(target: str) -> System:
 def _from_file(path: Path, attribute: str) -> System:
     if not path.is_file():
         raise UsageError(f"no such file: {path} (in the model '{path}:{attribute}')")
-    spec = importlib.util.spec_from_file_location(f"codecbench_target_{path.stem}", path)
+    name = f"codecbench_target_{zlib.crc32(bytes(path.resolve())):08x}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UsageError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses and inspect look for what a class is defined in
     try:
         spec.loader.exec_module(module)
     except Exception as error:
+        del sys.modules[name]
         raise InvalidSystem(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     system = getattr(module, attribute, None)
     if not isinstance(system, System):

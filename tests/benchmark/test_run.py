@@ -370,3 +370,15 @@ def test_silent_short_and_noisy_references_are_undefined_for_every_system(run: R
             of_identity = found["identity"][utterance, metric, "float32"]
             assert of_identity[0] == "undefined"
             assert of_identity == found["noise"][utterance, metric, "10dB"]
+
+
+def test_a_changed_adapter_is_another_run(run: Run, tmp_path: Path) -> None:
+    adapter = tmp_path / "mine.py"
+    source = (Path(__file__).parent / "adapters.py").read_text()
+    adapter.write_text(source)
+    options = ("--models", f"{adapter}:Steps", "--limit", "1")
+    run("identity", options=options)
+    run("identity", options=options)
+    adapter.write_text(source + "\n# changed\n")
+    done = run("identity", options=options, check=1)
+    assert "holds another run: systems 'steps' was" in done.stderr
