@@ -100,12 +100,21 @@ def _refuse_another(folder: Path, before: dict[str, Any], now: dict[str, Any]) -
         old, new = before.get(part, {}), now.get(part, {})
         for name in sorted(old.keys() | new.keys()):
             if old.get(name) != new.get(name):
+                was, now = _difference(old.get(name), new.get(name))
                 raise UsageError(
-                    f"{folder} holds another run: {part} '{name}' was {_brief(old.get(name))}, now "
-                    f"{_brief(new.get(name))}; repeat the old command to resume, or choose another --out"
+                    f"{folder} holds another run: {part} '{name}' was {was}, now {now}; "
+                    "repeat the old command to resume, or choose another --out"
                 )
+
+
+def _difference(old: Any, new: Any) -> tuple[str, str]:
+    """The two in brief; of two mappings, only the facts that differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+        old, new = ({key: value.get(key) for key in keys} for value in (old, new))
+    return _brief(old), _brief(new)
 
 
 def _brief(value: Any) -> str:
     text = "absent" if value is None else json.dumps(value, sort_keys=True).strip('"')
-    return text if len(text) <= 160 else text[:157] + "..."
+    return text if len(text) <= 120 else text[:117] + "..."
