@@ -91,7 +91,10 @@ def test_every_kind_of_network_is_compared() -> None:
     assert set(networks.values()) == {system.card.name for system in DISTINCT}
 
 
-@pytest.mark.parametrize(("name", "length"), CASES)
+@pytest.mark.parametrize(
+    ("name", "length"),
+    [pytest.param(*case, marks=[pytest.mark.slow] * (case[1] == "240000")) for case in CASES],
+)
 def test_equal_to_the_release(loaded: dict[str, AudioDec], name: str, length: str) -> None:
     codec, audio = get(loaded, name), clip(int(length))
     expected, codes = GOLDEN[f"{name}/{length}/codes"], encode(codec, audio)
