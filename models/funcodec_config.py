@@ -102,12 +102,12 @@ def _network(config: Config, card: Card) -> SEANetCodec | SpectralCodec:
     if not spectral:
         _check("codec_domain", model.get("codec_domain", "time"), "time")
         nets = [SEANet(**_side(config, side, spectral)) for side in ("encoder", "decoder")]
-        _check("the shape of the decoder", nets[1], nets[0])
+        _check("shape of the decoder", nets[1], nets[0])
         return SEANetCodec(nets[0], codebooks, size)
     _check("codec_domain", model.get("codec_domain"), ["mag_phase", "mag_phase"])
     transform = {"n_fft": 512, "hop_length": 160} | dict(model.get("domain_conf") or {})
     encoder, decoder = (SEANet2d(**_side(config, side, spectral)) for side in ("encoder", "decoder"))
-    _check("the decoder's strides", decoder.strides, encoder.strides)
+    _check("ratios of the decoder", decoder.strides, encoder.strides)
     net = SpectralNet(encoder, decoder, transform["n_fft"], transform["hop_length"])
     return SpectralCodec(net, codebooks, size)
 
