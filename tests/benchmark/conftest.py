@@ -1,4 +1,4 @@
-"""A small dataset of real files, and a way to run the command line."""
+"""A way to run the command line on a small dataset."""
 
 import json
 import os
@@ -8,29 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 ADAPTERS = Path(__file__).parent / "adapters.py"
-
-
-@pytest.fixture(scope="session")
-def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve clips of 0.5 to 1.1 s at 8 kHz by three speakers, as 16-bit WAV, with a manifest; clip 3 is marked."""
-    import soundfile
-
-    folder = tmp_path_factory.mktemp("recordings")
-    lines = ["id,path,speaker,domain"]
-    for number in range(12):
-        rng = np.random.default_rng(number)
-        time = np.arange(4000 + 400 * number) / 8000
-        tone = sum(np.sin(2 * np.pi * f * time + rng.uniform(0, 6)) / 8 for f in rng.uniform(100, 3000, 4))
-        samples = (tone + rng.normal(0, 0.01, len(time))) * (0.5 + 0.4 * np.sin(2 * np.pi * 3 * time))
-        samples[0] = 0.99 if number == 3 else 0.0
-        soundfile.write(folder / f"{number:02d}.wav", np.clip(samples, -0.99, 0.99), 8000)
-        lines.append(f"u{number:02d},{number:02d}.wav,s{number % 3},{'speech' if number % 2 else 'music'}")
-    (folder / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder / "manifest.csv"
 
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
