@@ -45,15 +45,15 @@ def time_domain(*ratios: int) -> Config:
     return {"input_size": 1, "model": "encodec", "model_conf": _MODEL, "encoder_conf": conf, "decoder_conf": conf}
 
 
-def magnitude_phase(encoder: Config, decoder: Config) -> Config:
-    """What the file of a model in the frequency domain says, given what is not common to all of them."""
-    common = {
+def magnitude_phase(*, tr_conv_group_ratio: int, **common: int) -> Config:
+    """What the file of a model in the frequency domain says, given what is not the same in all of them."""
+    conf = {
         "ratios": [[4, 1], [4, 1], [4, 2], [4, 1]], "norm": "time_group_norm", "dilation_base": 1, "kernel_size": 3,
-        "last_kernel_size": 3, "seq_model": "none",
+        "last_kernel_size": 3, "seq_model": "none", **common,
     }  # fmt: skip
     return {
         "input_size": 3, "model": "freq_codec", "model_conf": {**_MODEL, "codec_domain": ["mag_phase", "mag_phase"]},
-        "encoder_conf": {**common, **encoder}, "decoder_conf": {**common, **decoder, "channels": 3},
+        "encoder_conf": conf, "decoder_conf": {**conf, "channels": 3, "tr_conv_group_ratio": tr_conv_group_ratio},
     }  # fmt: skip
 
 
