@@ -24,6 +24,7 @@ MODULES = (
     "codecbench.models.encodec",
     "codecbench.models.audiodec",
     "codecbench.models.soundstream",
+    "codecbench.models.lyra",
     "codecbench.models.funcodec",
 )
 
