@@ -1,0 +1,73 @@
+"""Factorised vector quantisation: the nearest direction in a space of few dimensions (arXiv:2110.04627), in a cascade.
+
+The quantiser of DAC (arXiv:2306.06546, section 3.2) and of codecs derived from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.parametrizations import weight_norm
+
+
+class FactorisedVQ(nn.Module):
+    """Quantises frames of `dimension` values by a codebook of `size` entries of `code_dimension` values."""
+
+    def __init__(self, size: int, dimension: int, code_dimension: int) -> None:
+        super().__init__()
+        self.in_proj = weight_norm(nn.Conv1d(dimension, code_dimension, 1))
+        self.out_proj = weight_norm(nn.Conv1d(code_dimension, dimension, 1))
+        self.codebook = nn.Embedding(size, code_dimension)
+
+    def scores(self, z: Tensor) -> Tensor:
+        """Negative squared distances ``[N, size]`` between the directions of `z` ``[N, D]`` and those of the entries.
+
+        In the order of operations of the released DAC: another one rounds differently, and flips codes near a tie.
+        """
+        z, entries = functional.normalize(z), functional.normalize(self.codebook.weight)
+        return -(z.pow(2).sum(1, keepdim=True) - 2 * z @ entries.t() + entries.pow(2).sum(1, keepdim=True).t())
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes ``[B, F]`` of `x` ``[B, D, F]``, and the frames ``[B, D, F]`` that they stand for, but for rounding."""
+        z = self.in_proj(x)
+        codes = self.scores(z.transpose(1, 2).flatten(0, 1)).max(1).indices.view(len(z), -1)
+        # The gradients of training need this sum. It rounds, and the later codebooks see what it leaves of `x`.
+        return codes, self.out_proj(z + (self._entries(codes) - z))
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Frames ``[B, D, F]`` of `codes` ``[B, F]``."""
+        return cast("Tensor", self.out_proj(self._entries(codes)))
+
+    def _entries(self, codes: Tensor) -> Tensor:
+        """Entries ``[B, code_dimension, F]`` of `codes` ``[B, F]``, at their own lengths."""
+        return cast("Tensor", self.codebook(codes)).transpose(1, 2)
+
+
+class ResidualFactorisedVQ(nn.Module):
+    """Factorised codebooks in cascade: each quantises what those before it left over."""
+
+    def __init__(self, codebooks: int, size: int, dimension: int, code_dimension: int) -> None:
+        super().__init__()
+        layers = nn.ModuleList(FactorisedVQ(size, dimension, code_dimension) for _ in range(codebooks))
+        self.layers = cast("Sequence[FactorisedVQ]", layers)
+
+    def encode(self, x: Tensor, codebooks: int | None = None) -> Tensor:
+        """Codes ``[B, K, F]`` of `x` ``[B, D, F]`` from the first `codebooks` (None: all)."""
+        found = []
+        for layer in self.layers[:codebooks]:
+            codes, quantised = layer.encode(x)
+            found.append(codes)
+            x = x - quantised
+        return torch.stack(found, dim=1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Frames ``[B, D, F]`` of `codes` ``[B, K, F]``; ``K`` may be any prefix of the codebooks."""
+        layers = self.layers[: codes.shape[1]]
+        total = torch.zeros((), device=codes.device)
+        for layer, code in zip(layers, codes.unbind(1), strict=True):
+            total = total + layer.decode(code)
+        return total
