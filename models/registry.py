@@ -22,6 +22,7 @@ MODULES = (
     "codecbench.models.ffmpeg",
     "codecbench.models.codec2",
     "codecbench.models.encodec",
+    "codecbench.models.dac",
     "codecbench.models.audiodec",
     "codecbench.models.soundstream",
     "codecbench.models.lyra",

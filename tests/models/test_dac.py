@@ -176,7 +176,7 @@ def test_equal_to_transformers_on_a_second(pair: Pair) -> None:
 @pytest.mark.parametrize("system", NARROW, ids=lambda system: system.card.name)
 def test_equal_to_transformers_on_ten_seconds(system: type[DAC], tmp_path: Path) -> None:
     codes = assert_equal(Pair(system, tmp_path), clip(system, 10 * (system.card.sample_rate or 0)))
-    assert min(len(set(stream.tolist())) for stream in codes.streams) >= 150
+    assert min(len(set(stream.tolist())) for stream in codes.streams) >= 120
 
 
 @pytest.mark.slow
