@@ -178,7 +178,7 @@ def _plan_system(choice: ModelChoice, card: Card, sweep: Sweep) -> PlannedSystem
 
 def _weights(card: Card, local: Path | None, random_seed: int | None) -> tuple[str, str, int | None]:
     """The label of a system's rows, what its weights are, and the seed of random ones."""
-    if not card.weights:
+    if not card.weights and not card.unpublished:
         return card.name, "none", None
     if local:
         if not local.exists():
@@ -189,7 +189,8 @@ def _weights(card: Card, local: Path | None, random_seed: int | None) -> tuple[s
         return f"{card.name}[local:{digest[:8]}]", f"local {digest}", None
     if random_seed is not None:
         return f"{card.name}[random:{random_seed}]", f"random, seed {random_seed}", random_seed
-    return card.name, "official " + ", ".join(file.sha256 or file.name for file in card.weights), None
+    official = ", ".join(file.sha256 or file.name for file in card.weights)
+    return card.name, f"official {official}" if official else "unpublished", None
 
 
 def _point(card: Card, name: str) -> OperatingPoint:

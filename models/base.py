@@ -86,6 +86,7 @@ class Card:
         tasks: What a language model can do.
         licence: SPDX identifier of the model's code or implementation.
         weights: The official files; empty for a system that has none.
+        unpublished: It takes weights, but none were ever published: it runs on a file of the user's or random ones.
         weights_licence: SPDX identifier (or name) of the weights' licence.
         training_data: The training sets, as published.
         paper: arXiv identifier, DOI or standard.
@@ -107,6 +108,7 @@ class Card:
     tasks: tuple[Task, ...] = ()
     licence: str = "Apache-2.0"
     weights: tuple[WeightFile, ...] = ()
+    unpublished: bool = False
     weights_licence: str = ""
     training_data: tuple[str, ...] = ()
     paper: str = ""

@@ -54,8 +54,8 @@ def _card(
         name=name, kind="codec", family="SoundStream", track="official", sample_rate=sample_rate, channels=1,
         points=tuple(OperatingPoint(f"{kbps:g}kbps", kbps, count) for count, kbps in rates),
         streams=(Stream(CODEBOOK_SIZE, frame_rate),) * codebooks[-1], nested=True, causal=True,
-        weights=(file,) if file else (), weights_licence=file.licence if file else "", training_data=data,
-        paper="arXiv:2107.03312",
+        weights=(file,) if file else (), unpublished=file is None, weights_licence=file.licence if file else "",
+        training_data=data, paper="arXiv:2107.03312",
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from codecbench.audio import Audio, Clip
+from codecbench.benchmark.plan import _weights
 from codecbench.errors import InvalidSystem
 from codecbench.models.base import Codes, LoadOptions
 from codecbench.models.bitstream import pack, unpack
@@ -173,6 +174,14 @@ def test_own_weights_for_the_paper_s_model(tmp_path: Path) -> None:
     save_file(network.state_dict(), tmp_path / "model.safetensors")
     loaded: Any = SoundStream24.load(LoadOptions(weights=tmp_path / "model.safetensors"))._network
     assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in network.state_dict().items())
+
+
+def test_a_sweep_can_run_the_paper_s_model_on_random_weights(tmp_path: Path) -> None:
+    (tmp_path / "own.safetensors").write_bytes(b"weights")
+    for file, seed, label in ((None, 7, "random:7"), (tmp_path / "own.safetensors", None, "local:9a129038")):
+        found, _, planned = _weights(SoundStream24.card, file, seed)
+        assert (found, planned) == (f"soundstream_24khz[{label}]", seed)
+    assert _weights(SoundStream24.card, None, None) == ("soundstream_24khz", "unpublished", None)
 
 
 def test_missing_weights_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
