@@ -95,8 +95,10 @@ def test_seanet_keeps_the_size_of_a_spectrogram() -> None:
         latent = encoder(noise(1, 3, 257, 31))
         assert latent.shape == (1, 5, 6)
         assert decoder(latent).shape == (1, 3, 257, 36)
-    groups = [module.groups for module in encoder.modules() if isinstance(module, torch.nn.Conv2d)]
-    assert groups[:7] == [1, 1, 1, 2, 1, 1, 2]  # first; two units of narrow, widening and skip with 4, 4, 8 channels
+    convs = [module for module in encoder.modules() if isinstance(module, torch.nn.Conv2d)]
+    # The first; two units of narrow, widening and skip with 4, 4 and 8 channels on their narrower side.
+    assert [conv.groups for conv in convs[:7]] == [1, 1, 1, 2, 1, 1, 2]
+    assert [conv.dilation for conv in convs[1:5:3]] == [(1, 1), (1, 2)]
     ups = [module for module in decoder.modules() if isinstance(module, torch.nn.ConvTranspose2d)]
     assert [(up.groups, up.weight.shape[1]) for up in ups] == [(32, 2), (16, 2), (8, 2), (4, 2)]
 
@@ -126,6 +128,6 @@ def test_synthesis_inverts_analysis(length: int) -> None:
 
 def test_silence_has_the_smallest_magnitude_and_no_phase() -> None:
     magnitude, cosine, sine = analyse(torch.zeros(1, 1, 400), 512, 160).unbind(1)
-    torch.testing.assert_close(magnitude.exp(), torch.full_like(magnitude, 1e-6))
+    torch.testing.assert_close(magnitude, torch.full_like(magnitude, -13.8155106))  # the logarithm of 1e-6
     assert not cosine.any()
     assert not sine.any()

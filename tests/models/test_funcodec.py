@@ -47,8 +47,11 @@ def named(name: str) -> type[FunCodec]:
 
 
 def clip(length: int, seed: int | None = None) -> Clip:
+    """Noise; digital silence between samples 2 000 and 5 000."""
     noise = np.random.RandomState(length if seed is None else seed).standard_normal((1, length))
-    return Clip(np.asarray(0.1, np.float32) * noise.astype(np.float32), 16_000)
+    samples = np.asarray(0.1, np.float32) * noise.astype(np.float32)
+    samples[:, 2_000:5_000] = 0
+    return Clip(samples, 16_000)
 
 
 def streams(codes: Codes) -> NDArray[np.int32]:
@@ -107,7 +110,7 @@ def assert_equal_waveforms(codec: FunCodec, decoded: NDArray[np.float32], golden
     expected = GOLDEN[f"{golden}/audio{count}"][there >= late]
     np.testing.assert_allclose(decoded[there[there >= late] - late], expected, rtol=0, atol=1e-6)
     if samples > 1000:
-        assert expected.std() > 0.004, "an output this even would agree with anything"
+        assert expected.std() > 0.003, "an output this even would agree with anything"
 
 
 @pytest.mark.parametrize("system", SHAPES)
@@ -362,9 +365,9 @@ def test_loudness_passes_through_the_scale_alone(system: type[FunCodec], gain: f
     louder = Clip(audio.samples * np.float32(gain), 16_000)
     codes, other = codec.encode([audio, louder], codec.card.points[0])
     assert np.mean(streams(codes) == streams(other)) > 0.95
-    assert other.side["scale"] == pytest.approx(gain * codes.side["scale"], rel=1e-5)
+    assert other.side["scale"] == pytest.approx(gain * codes.side["scale"], rel=1e-4)
     decoded, twice = codec.decode([codes, Codes(8_000, 16_000, 1, codes.streams, codes.codebook_sizes, other.side)])
-    np.testing.assert_allclose(twice, gain * decoded, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(twice, gain * decoded, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("system", SMALL)
