@@ -115,6 +115,13 @@ def fold_weight_norm(module: nn.Module) -> None:
             parametrize.remove_parametrizations(part, "weight")
 
 
+def scale_output(conv: nn.Module, factor: Tensor | float) -> None:
+    """Make an untrained convolution, weight-normalised or not, give `factor` times as much."""
+    for name, parameter in conv.named_parameters():
+        if not name.endswith(".original1"):  # of a normalised weight, the direction: its length is ignored
+            parameter.data.mul_(factor)
+
+
 def weight_normalised(conv: nn.Module, style: ConvStyle) -> nn.Module:
     """`conv`, its weight normalised if the style says so."""
     # The parametrisation also loads the names `weight_g` and `weight_v` that released checkpoints hold.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from codecbench.models.blocks.conv import Conv1d, ConvStyle, ConvTranspose1d
+from codecbench.models.blocks.conv import Conv1d, ConvStyle, ConvTranspose1d, scale_output
 from codecbench.models.blocks.lstm import SkipLSTM
 from codecbench.models.blocks.quantise import ResidualVQ, fill_codebooks
 
@@ -174,12 +174,12 @@ def build(net: SEANet, codebooks: int, codebook_size: int, seed: int = 0) -> SEA
 
 
 @torch.no_grad()
-def enliven(codec: SEANetCodec | SpectralCodec, seed: int, level: float) -> None:
+def enliven(codec: SEANetCodec | SpectralCodec, seed: int, level: float, output_level: float | None = None) -> None:
     """Make an untrained `codec` behave like one: varied codes, a lively output, less distortion with more codebooks.
 
     As built, the convolutions shrink a signal until only their biases are heard; here they keep its variance. The
-    codebooks are filled for signals of about `level` (RMS). In double precision: the number of threads does not
-    change the result.
+    codebooks are filled for signals of about `level` (RMS), which come out at about `output_level`, if it is given.
+    In double precision: the number of threads does not change the result.
     """
     for name, parameter in codec.named_parameters():
         if name.endswith(".conv.bias"):
@@ -189,5 +189,8 @@ def enliven(codec: SEANetCodec | SpectralCodec, seed: int, level: float) -> None
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(1, codec.net.channels, 150 * codec.net.hop, generator=generator, dtype=torch.float64)
     codec.double()
-    fill_codebooks(codec.quantiser, codec.encoder(level * noise), generator)
+    latent = codec.encoder(level * noise)
+    fill_codebooks(codec.quantiser, latent, generator)
+    if output_level is not None:
+        scale_output(codec.decoder.layers[-1], output_level / codec.decoder(latent[..., :30]).std())
     codec.float()
