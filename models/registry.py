@@ -22,6 +22,8 @@ MODULES = (
     "codecbench.models.ffmpeg",
     "codecbench.models.codec2",
     "codecbench.models.encodec",
+    "codecbench.models.speechtokenizer",
+    "codecbench.models.hificodec",
     "codecbench.models.dac",
     "codecbench.models.audiodec",
     "codecbench.models.soundstream",
