@@ -100,9 +100,9 @@ def _refuse_another(folder: Path, before: dict[str, Any], now: dict[str, Any]) -
         old, new = before.get(part, {}), now.get(part, {})
         for name in sorted(old.keys() | new.keys()):
             if old.get(name) != new.get(name):
-                was, now = _difference(old.get(name), new.get(name))
+                was, is_now = _difference(old.get(name), new.get(name))
                 raise UsageError(
-                    f"{folder} holds another run: {part} '{name}' was {was}, now {now}; "
+                    f"{folder} holds another run: {part} '{name}' was {was}, now {is_now}; "
                     "repeat the old command to resume, or choose another --out"
                 )
 

@@ -197,7 +197,9 @@ def _label(axes: Axes, chart: Chart, spacing: float) -> None:
         axes.annotate(
             _short(clean(name), LONGEST_LABEL), (rate, value), xytext=(1.04, height), textcoords="axes fraction",
             va="center", fontsize=10, color=colour, annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6, "shrinkA": 2, "relpos": (0, 0.5)},
+            arrowprops={
+                "arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6, "shrinkA": 2, "relpos": (0, 0.5)
+            },
         )  # fmt: skip
 
 

@@ -114,7 +114,8 @@ def _rows(rows: Iterable[Row], metrics: Iterable[Metric], digits: Mapping[str, i
     for row in rows:
         found.append({
             "system": row.system, "point": row.point, "band": row.band, "starts": band not in (None, row.band),
-            "kbps": _rate(row.kbps), "coverage": _coverage(row), "cells": [_cell(row.cells.get(m.name), digits[m.name]) for m in metrics],
+            "kbps": _rate(row.kbps), "coverage": _coverage(row),
+            "cells": [_cell(row.cells.get(m.name), digits[m.name]) for m in metrics],
         })  # fmt: skip
         band = row.band
     return found
