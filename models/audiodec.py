@@ -23,6 +23,8 @@ system                            name in the release   kbps    encoder
 ``audiodec_24khz_v1`` is the survey's ``audiodec_24k_320d`` (arXiv:2402.13236), whose hop length is 300 all the same.
 The release's denoising encoder is left out, for it is to change what it hears.
 
+The release, code and weights, is under CC-BY-NC 4.0: not for commercial use. This code was written anew.
+
 A clip is coded as the release's offline test does it, from a silent past. Its streaming demo starts from the state
 that 8192 zeros leave behind instead, and so differs in the first frames.
 """

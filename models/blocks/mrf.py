@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from torch import Tensor, nn
@@ -22,13 +22,17 @@ def same_conv(inputs: int, outputs: int, kernel_size: int, dilation: int = 1) ->
     return cast("nn.Module", parametrizations.weight_norm(conv))
 
 
+Conv = Callable[[int, int, int, int], nn.Module]
+"""Makes a convolution like `same_conv`, of the same arguments."""
+
+
 class ResidualStack(nn.Module):
     """For each dilation: a dilated and a plain convolution, whose result is added to what came in. ``[B, C, T]``."""
 
-    def __init__(self, channels: int, kernel_size: int, dilations: Sequence[int]) -> None:
+    def __init__(self, channels: int, kernel_size: int, dilations: Sequence[int], conv: Conv = same_conv) -> None:
         super().__init__()
-        self.dilated = nn.ModuleList(same_conv(channels, channels, kernel_size, each) for each in dilations)
-        self.plain = nn.ModuleList(same_conv(channels, channels, kernel_size) for _ in dilations)
+        self.dilated = nn.ModuleList(conv(channels, channels, kernel_size, each) for each in dilations)
+        self.plain = nn.ModuleList(conv(channels, channels, kernel_size, 1) for _ in dilations)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pass `x` ``[B, C, T]`` through every pair of convolutions."""
@@ -51,9 +55,10 @@ class MultiReceptiveField(nn.Module):
         kernel_sizes: Sequence[int],
         dilations: Sequence[int],
         channels_per_group: int | None = None,
+        conv: Conv = same_conv,
     ) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(ResidualStack(channels, size, dilations) for size in kernel_sizes)
+        self.branches = nn.ModuleList(ResidualStack(channels, size, dilations, conv) for size in kernel_sizes)
         self.norms = nn.ModuleList(
             nn.GroupNorm(channels // channels_per_group, channels, eps=1e-6) if channels_per_group else nn.Identity()
             for _ in kernel_sizes
