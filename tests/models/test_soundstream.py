@@ -170,7 +170,7 @@ def test_published_names_load_the_same_model(codec16: SoundStream16, tmp_path: P
 
 
 def test_own_weights_for_the_paper_s_model(tmp_path: Path) -> None:
-    network = SoundStream24.network(1)
+    network = SoundStream24.network(None)
     save_file(network.state_dict(), tmp_path / "model.safetensors")
     loaded: Any = SoundStream24.load(LoadOptions(weights=tmp_path / "model.safetensors"))._network
     assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in network.state_dict().items())
