@@ -28,8 +28,8 @@ RECIPE = runpy.run_path(str(FOLDER / "checkpoints.py"))
 MODELS = json.loads((FOLDER / "hificodec.json").read_text())
 HOPS = {HiFiCodec16: 320, HiFiCodec24Fast: 240}
 LENGTHS = (1, 2, 239, 240, 241, 319, 320, 321, 7_777, 24_001)
-TIE = 1e-6
-"""Relative margin between the best and the second-best entry below which rounding may choose either."""
+TIE = 1e-5
+"""Relative margin between the best and the second-best entry below which another machine may choose either."""
 
 
 def released(hop: int) -> dict[str, dict[str, torch.Tensor]]:
@@ -68,10 +68,10 @@ class Golden:
         """Compare the codes and the samples of the golden clip of `length`."""
         expected, found = self.values[f"codes_{length}"], self.encode(length)
         differ = streams(found) != expected
-        if differ.any():  # as on another processor, which rounds in another order
+        if differ.any():
             tied = np.logical_or.accumulate(self.margins(length) < TIE, axis=0)
             assert not (differ & ~tied).any(), f"{differ.sum()} of {differ.size} codes differ"
-            assert tied.mean() < 0.01
+            assert tied.mean() < 0.05
         item = Codes(length, found.sample_rate, 1, tuple(expected.astype(np.int32)), (1024,) * 4)
         (samples,) = self.codec.decode([item])
         assert samples.shape == (1, length)

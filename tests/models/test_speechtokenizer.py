@@ -28,8 +28,8 @@ FOLDER = Path(__file__).parents[1] / "golden"
 RECIPE = runpy.run_path(str(FOLDER / "checkpoints.py"))
 MODELS = json.loads((FOLDER / "speechtokenizer.json").read_text())
 LENGTHS = (1, 2, 3, 319, 320, 321, 7_777, 24_001)
-TIE = 1e-6
-"""Relative margin between the best and the second-best entry below which rounding may choose either."""
+TIE = 1e-5
+"""Relative margin between the best and the second-best entry below which another machine may choose either."""
 
 
 def released(model: str) -> dict[str, torch.Tensor]:
@@ -62,10 +62,10 @@ class Golden:
         """Compare the codes and the samples of the golden clip of `length`."""
         expected, found = self.values[f"codes_{length}"][:codebooks], self.encode(length).prefix(codebooks)
         differ = streams(found) != expected
-        if differ.any():  # as on another processor, which rounds in another order
+        if differ.any():
             tied = np.logical_or.accumulate(self.margins(length)[:codebooks] < TIE, axis=0)
             assert not (differ & ~tied).any(), f"{differ.sum()} of {differ.size} codes differ"
-            assert tied.mean() < 0.01
+            assert tied.mean() < 0.05
         item = Codes(length, 16_000, 1, tuple(expected.astype(np.int32)), (1024,) * codebooks)
         (samples,) = self.codec.decode([item])
         assert samples.shape == (1, length)
