@@ -1,7 +1,8 @@
-# make demo: the benchmark on real recordings, in a few minutes.   make test: every check that CI runs.
+# make demo: the benchmark on real recordings, in a few minutes.   make test: style, types, architecture, tests.
 BIN := .venv/bin
+PYTEST := $(BIN)/pytest -n 2 --dist worksteal -q
 
-.PHONY: demo test test-fast lint clean
+.PHONY: demo test test-slow lint clean
 
 .venv/.ready: pyproject.toml constraints.txt scripts/setup
 	scripts/setup
@@ -12,10 +13,11 @@ demo: .venv/.ready
 	$(BIN)/codecbench site results/demo --out results/demo/site
 
 test: lint
-	$(BIN)/pytest -n 2 --dist worksteal -q
+	$(PYTEST) -m "not slow"
 
-test-fast: .venv/.ready
-	$(BIN)/pytest -n 2 --dist worksteal -q -m "not slow"
+# Minutes long each: twenty kills of one run, ten-second clips through every network, a wheel elsewhere.
+test-slow: .venv/.ready
+	$(PYTEST) -m slow
 
 lint: .venv/.ready
 	$(BIN)/ruff check .
