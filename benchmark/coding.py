@@ -101,7 +101,8 @@ def _encode(codec: Codec, card: Card, clip: Clip, point: OperatingPoint) -> tupl
 def check_codes(card: Card, point: OperatingPoint, codes: Codes) -> None:
     """Raise `SystemFailure` if `codes` hold anything that the card does not declare.
 
-    Frame counts may exceed the declared frame rate by 5 % and 8 frames: padding and overlap of segments.
+    Frame counts may exceed the declared frame rate by 5 % and a second's frames, at least 8: padding, overlap of
+    segments, and a last segment that is whole.
     """
     expected = card.streams_at(point)
     if codes.streams or (expected and not codes.packets):
@@ -110,7 +111,7 @@ def check_codes(card: Card, point: OperatingPoint, codes: Codes) -> None:
         seconds = codes.length / codes.sample_rate
         for k, (tokens, declared) in enumerate(zip(codes.streams, expected, strict=True)):
             rate = declared.frame_rate or codes.sample_rate
-            if len(tokens) > 1.05 * rate * seconds + 8:
+            if len(tokens) > 1.05 * rate * seconds + max(8, rate):
                 raise SystemFailure(f"codes(stream {k} has {len(tokens)} frames in {seconds:.2f} s at {rate:g} Hz)")
     declared_side = {side.name: side.dtype for side in card.side}
     for name, array in codes.side.items():

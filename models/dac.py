@@ -45,7 +45,8 @@ TRANSFORMERS_NAMES = (
 """Rules from the parameter names of ``transformers``, whose weights are not normalised."""
 
 
-def _card(name: str, sample_rate: int, hop: int, codebooks: int, file: WeightFile, delay: int = 0) -> Card:
+def make_card(name: str, sample_rate: int, hop: float, codebooks: int, file: WeightFile, delay: int = 0) -> Card:
+    """The card of a model with `hop` samples a frame."""
     frame_rate = sample_rate / hop
     counts = sorted({codebooks} | {2**n for n in range(codebooks.bit_length())})
     rates = [(count, count * (CODEBOOK_SIZE.bit_length() - 1) * frame_rate / 1000) for count in counts]
@@ -100,7 +101,7 @@ class DAC16(DAC):
     """DAC, 16 kHz, 12 codebooks at 50 Hz."""
 
     strides = (2, 4, 5, 8)
-    card = _card(
+    card = make_card(
         "dac_16khz", 16_000, prod(strides), 12, delay=-8,
         file=_file("dac_16khz_0.0.5.pth", "0.0.5/weights_16khz.pth",
                    "95ab7176b67137d4d4c6c54b8d6ef3cea797faec228cb03ad084badcad570b4d"),
@@ -111,7 +112,7 @@ class DAC24(DAC):
     """DAC, 24 kHz, 32 codebooks at 75 Hz."""
 
     strides = (2, 4, 5, 8)
-    card = _card(
+    card = make_card(
         "dac_24khz", 24_000, prod(strides), 32, delay=-8,
         file=_file("dac_24khz_0.0.4.pth", "0.0.4/weights_24khz.pth",
                    "44bad592fc393e03eb0be7a5120b7d487fe9612fa41269dc03fca3d4b87e20ad"),
@@ -122,7 +123,7 @@ class DAC44(DAC):
     """DAC, 44.1 kHz, 9 codebooks at 86 Hz."""
 
     strides = (2, 4, 8, 8)
-    card = _card(
+    card = make_card(
         "dac_44khz", 44_100, prod(strides), 9,
         file=_file("dac_44khz_8kbps_0.0.1.pth", "0.0.1/weights.pth",
                    "a88eed82a7024ccc1facdb1e605c4c2f99281c8118c22c9895ffa846d8fb61aa"),
@@ -133,7 +134,7 @@ class DAC44At16(DAC44):
     """DAC, 44.1 kHz, 18 codebooks at 86 Hz of latent frames with an eighth of the channels."""
 
     dimension = 128
-    card = _card(
+    card = make_card(
         "dac_44khz_16kbps", 44_100, prod(DAC44.strides), 18,
         file=_file("dac_44khz_16kbps_1.0.0.pth", "1.0.0/weights_44khz_16kbps.pth"),
     )  # fmt: skip

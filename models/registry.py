@@ -25,6 +25,7 @@ MODULES = (
     "codecbench.models.speechtokenizer",
     "codecbench.models.hificodec",
     "codecbench.models.dac",
+    "codecbench.models.dac_chunked",
     "codecbench.models.audiodec",
     "codecbench.models.soundstream",
     "codecbench.models.lyra",

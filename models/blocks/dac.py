@@ -29,8 +29,7 @@ class DACShape:
         codebooks, codebook_size, code_dimension: Of the quantiser.
         width: Channels after the encoder's first convolution; doubled at every stride.
         decoder_width: Channels after the decoder's first convolution; halved at every stride.
-        padded: Whether convolutions add zeros at both ends. Without, each shortens its input, and the output is what
-            it would be in the middle of a longer clip.
+        padded: Whether convolutions add zeros at both ends; without, each shortens its input.
     """
 
     strides: tuple[int, ...]
@@ -123,10 +122,10 @@ class DACNetwork(nn.Module):
         A transposed convolution of an odd stride gives a sample less than its frames have. In the released weights it
         is the first that is missing: their output is early by as much. As many zeros are put before it.
         """
-        audio = self.decode_early(codes)
+        audio = self.decode_raw(codes)
         return functional.pad(audio, (codes.shape[-1] * self.net.hop - audio.shape[-1], 0))
 
-    def decode_early(self, codes: Tensor) -> Tensor:
+    def decode_raw(self, codes: Tensor) -> Tensor:
         """What the decoder makes of `codes` ``[B, K, F]``: ``[B, 1, T]``."""
         return cast("Tensor", self.decoder(self.quantiser.decode(codes)))
 

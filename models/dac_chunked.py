@@ -1,0 +1,69 @@
+"""DAC at 44.1 kHz as its release compresses files: in windows of a second, after loudness normalisation.
+
+Equal to the released ``compress`` and ``decompress``, which the release's command line calls, on equal weights. A clip
+is brought to -16 LUFS, or to a peak of 1 where that is quieter. Its own loudness is sent as a 32-bit float, and the
+output is brought to it. Clips of up to a second are coded at once, longer ones in windows of 72 frames for 28 522
+samples, the last of them whole however little of it is needed: 29 % more frames than in ``dac_44khz``, and more still
+for short clips.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from codecbench.audio import Audio, Clip
+from codecbench.models.base import Codes, SideInfo
+from codecbench.models.dac import DAC44, make_card
+from codecbench.models.loudness import loudness
+from codecbench.models.whole_clip import Network
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from codecbench.models.blocks.dac import DACNetwork
+
+LEVEL = -16.0
+"""Of what is coded, in LUFS."""
+SAMPLES, FRAMES = 28_522, 72
+"""Of a window: samples that it puts out, and its frames."""
+
+
+class DAC44Chunked(DAC44):
+    """DAC, 44.1 kHz, 9 codebooks at 111 Hz, in windows."""
+
+    zero_padded = False
+    card = replace(
+        make_card("dac_44khz_chunked", 44_100, SAMPLES / FRAMES, 9, file=DAC44.card.weights[0]),
+        side=(SideInfo("loudness", "float32"),),
+    )
+
+    def __init__(self, network: nn.Module, device: str) -> None:
+        from codecbench.models.blocks.dac_windows import WindowedDAC
+
+        super().__init__(network, device)
+        self._network = cast("Network", WindowedDAC(cast("DACNetwork", network)))
+
+    def _encode(self, clip: Clip, codebooks: int | None) -> Codes:
+        level = np.float32(loudness(clip.samples[0], clip.sample_rate))
+        samples = _amplify(clip.samples, LEVEL - level)
+        peak = np.abs(samples).max()
+        if peak > 1:
+            samples *= 1 / peak
+        codes = super()._encode(Clip(samples, clip.sample_rate), codebooks)
+        return replace(codes, side={"loudness": np.array([level])})
+
+    def _decode(self, item: Codes) -> Audio:
+        # The release measures the loudness of all that comes out, also of what is then cut off.
+        samples = super()._decode(replace(item, length=len(item.streams[0]) * self.shape().hop))
+        gain = item.side["loudness"][0] - np.float32(loudness(samples[0], item.sample_rate))
+        return _amplify(samples[:, : item.length], gain)
+
+
+def _amplify(samples: Audio, decibels: np.float32) -> Audio:
+    return np.asarray(samples * np.exp(decibels * np.float32(np.log(10) / 20)), np.float32)
+
+
+SYSTEMS = (DAC44Chunked,)
