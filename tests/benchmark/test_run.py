@@ -382,3 +382,17 @@ def test_a_changed_adapter_is_another_run(run: Run, tmp_path: Path) -> None:
     adapter.write_text(source + "\n# changed\n")
     done = run("identity", options=options, check=1)
     assert "holds another run: systems 'steps' was" in done.stderr
+
+
+def test_interrupted_twice_it_stops_at_once_and_stays_consistent(command: Command, run: Run, tmp_path: Path) -> None:
+    run("Slow", out="whole")
+    with subprocess.Popen(command("Slow"), env=environment(tmp_path), stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while rows_on_disk(tmp_path / "run") < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=5)
+    assert process.returncode == 130
+    run("Slow")
+    assert results_of(tmp_path / "run") == results_of(tmp_path / "whole")
