@@ -59,7 +59,7 @@ def run_sweep(
         try:
             if not manifest["finished"]:
                 store.write_manifest(manifest)
-            stopped = _compute(plan, store, manifest, engine, jobs, progress)
+            stopped = _compute(plan, store, engine, jobs, progress)
         finally:
             progress.close()
             store.close()
@@ -69,14 +69,13 @@ def run_sweep(
         return _finish(plan, store, manifest, progress)
 
 
-def _compute(
-    plan: Plan, store: RunStore, manifest: dict[str, Any], engine: str, jobs: int | None, progress: Progress
-) -> bool:
+def _compute(plan: Plan, store: RunStore, engine: str, jobs: int | None, progress: Progress) -> bool:
     """Compute what is missing; True if it was interrupted."""
     units = plan.units(store.done())
     progress.start(total=sum(1 for _ in plan.item_keys()), done=len(store.done()))
     if not units:
         return False
+    invalid: set[str] = set()
     with _interruptible() as stop:
         for message in make_engine(engine, plan, jobs).run(units, lambda: bool(stop)):
             if message[0] == "record":
@@ -85,16 +84,17 @@ def _compute(
             elif message[0] == "corpus":
                 for row in message[1]:
                     store.append(row)
-            elif manifest["systems"][message[1]]["status"] == "valid":
-                manifest["systems"][message[1]]["status"] = f"invalid:{message[2]}"
+            elif message[1] not in invalid:
+                invalid.add(message[1])
                 progress.say(f"invalid  {message[1]}: {message[2]}")
         return bool(stop)
 
 
 def _finish(plan: Plan, store: RunStore, manifest: dict[str, Any], progress: Progress) -> RunOutcome:
     digests, counts = write_results(plan, store)
-    for label, reason in _invalid(store):
-        manifest["systems"][label]["status"] = f"invalid:{reason}"
+    invalid = dict(_invalid(store))
+    for label, system in manifest["systems"].items():
+        system["status"] = f"invalid:{invalid[label]}" if label in invalid else "valid"
     if not manifest["finished"] or manifest["results"] != digests:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         store.write_manifest({**manifest, "finished": True, "ended": now, "results": digests, "counts": counts})

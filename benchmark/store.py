@@ -39,10 +39,11 @@ class RunStore:
             self._take(row)
 
     def done(self) -> set[ItemKey]:
-        """The items that need no more work: all but those that ended in an error of ours."""
-        return {
-            key for key, row in self.items.items() if not any(value[0] == "error" for value in row["values"].values())
-        }
+        """The items that need no more work: all but those that ended in an error of ours, or never began.
+
+        A system that could not be loaded gets another chance: its weights may have come since.
+        """
+        return {key for key, row in self.items.items() if not any(map(_to_be_repeated, row["values"].values()))}
 
     def append(self, row: dict[str, Any]) -> None:
         """Add a row and put it on disk with its group.
@@ -72,6 +73,10 @@ class RunStore:
             return self.corpus.setdefault(cell, row) is row
         self.items[(*cell, row["utterance"])] = row
         return True
+
+
+def _to_be_repeated(value: list[Any]) -> bool:
+    return value[0] == "error" or (value[0] == "failed" and str(value[1]).startswith("load("))
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -396,3 +396,21 @@ def test_interrupted_twice_it_stops_at_once_and_stays_consistent(command: Comman
     assert process.returncode == 130
     run("Slow")
     assert results_of(tmp_path / "run") == results_of(tmp_path / "whole")
+
+
+def test_a_system_that_could_not_load_gets_another_chance(
+    run: Run, rows: Rows, manifest: Manifest, tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights.bin"
+    adapter = tmp_path / "needy.py"
+    source = (Path(__file__).parent / "adapters.py").read_text()
+    needy = "    @classmethod\n    def load(cls, options):\n        open('{}').close()\n        return cls()\n"
+    adapter.write_text(f"{source}\n\nclass Needy(Steps):\n    card = steps_called('needy')\n\n{needy.format(weights)}")
+    options = ("--models", f"{adapter}:Needy", "--limit", "2")
+    run("identity", options=options, check=3)
+    assert {row["status"] for row in rows()} == {"failed"}
+    assert manifest()["systems"]["needy"]["status"].startswith("invalid:load(FileNotFoundError")
+    weights.touch()
+    run("identity", options=options)
+    assert "failed" not in {row["status"] for row in rows()}
+    assert manifest()["systems"]["needy"]["status"] == "valid"
