@@ -162,7 +162,7 @@ def assert_equal(pair: Pair, audio: Clip) -> Codes:
     return richest
 
 
-@pytest.mark.parametrize("length", [1, 7, 319, 320, 321, 511, 512, 513, 2_555])
+@pytest.mark.parametrize("length", [1, 7, 320, 321, 512, 513, 2_555])
 def test_equal_to_transformers_at_awkward_lengths(pair: Pair, length: int) -> None:
     assert_equal(pair, clip(pair.system, length))
 
@@ -321,7 +321,7 @@ def test_listing_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 319, 320, 321, 512, 7_777])
+@pytest.mark.parametrize("length", [1, 2, 8, 9, 319, 512, 7_777])
 def test_any_length_comes_back(codec: DAC, length: int) -> None:
     audio = clip(type(codec), length)
     (codes,) = codec.encode([audio], codec.card.points[-1])

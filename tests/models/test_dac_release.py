@@ -183,6 +183,24 @@ def test_level_does_not_matter(chunked: Golden) -> None:
         assert loudness(decoded[0], 44_100) == pytest.approx(loudness(clip.samples[0], 44_100), abs=0.5)
 
 
+def test_what_is_coded_stays_within_full_scale(chunked: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = (0.01 * np.random.default_rng(0).standard_normal((1, 20_000))).astype(np.float32)
+    samples[0, 9_000] = -0.9
+    network = cast("Any", chunked.codec)._network
+    encode, heard = network.encode, []
+
+    def listen(x: torch.Tensor, codebooks: int | None) -> torch.Tensor:
+        heard.append(x)
+        return cast("torch.Tensor", encode(x, codebooks))
+
+    monkeypatch.setattr(network, "encode", listen)
+    before = samples.copy()
+    chunked.codec.encode([Clip(samples, 44_100)], chunked.codec.card.points[-1])
+    assert float(heard[0].abs().max()) == pytest.approx(1)
+    np.testing.assert_allclose(heard[0][0] / heard[0].abs().max(), samples / 0.9, rtol=1e-5, atol=1e-6)
+    assert np.array_equal(samples, before)
+
+
 def sine(seconds: float, rate: int, level: float = 0.0) -> NDArray[np.float32]:
     """997 Hz at `level` dB below full scale."""
     time = np.arange(round(seconds * rate)) / rate
