@@ -151,7 +151,7 @@ def _convert(source: Path, row: dict[str, str], target: Path) -> None:
 SOURCE = Source(
     DatasetCard(
         "demo", "Demo: speech in five languages, music and sounds", "CC-BY-SA-3.0 AND CC-BY-3.0 AND CC0-1.0",
-        "https://packages.debian.org/search?keywords=asterisk-core-sounds",
+        "https://www.asterisk.org",
         note="Announcements by four speakers, G.722 at 64 kbit/s and 16 kHz; music and sounds at 44.1 kHz. To try "
         "things out, not to rank systems.",
     ),
