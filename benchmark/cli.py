@@ -1,4 +1,4 @@
-"""The command line: ``codecbench run | list | show | table | site | data | weights | doctor``."""
+"""The command line. Commands of one subject of their own stand in `codecbench.benchmark.commands`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from codecbench.benchmark.commands import COMMANDS
 from codecbench.errors import CodecbenchError, UsageError
 
 app = typer.Typer(
@@ -25,6 +26,8 @@ data_app = typer.Typer(help="Datasets: list, get (download and prepare), path.",
 weights_app = typer.Typer(help="Official model files: list, get (download and verify), path.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
+for command in COMMANDS:
+    app.command()(command)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 

@@ -83,6 +83,8 @@ class Card:
         side: Arrays sent beside the tokens.
         causal: The encoder and decoder look at no later sample than their frame's end; None if unknown.
         delay: Declared delay of the output in samples at `sample_rate`, which the adapter has removed already.
+        lookahead: Samples beyond the end of a frame that its tokens, or its samples, may depend on; None if unknown.
+        streaming: It has `Codec.encode_stream` and `Codec.decode_stream`.
         tasks: What a language model can do.
         licence: SPDX identifier of the model's code or implementation.
         weights: The official files; empty for a system that has none.
@@ -91,6 +93,9 @@ class Card:
         training_data: The training sets, as published.
         paper: arXiv identifier, DOI or standard.
         requires: The extra of this package that the system needs, such as ``codec2``.
+        requirements: Packages (PEP 508) that the system needs and this package's environment lacks; it then runs
+            in an environment of its own.
+        expected_failures: (name, reason) of each conformance check that the system is known to fail.
     """
 
     name: str
@@ -105,6 +110,8 @@ class Card:
     side: tuple[SideInfo, ...] = ()
     causal: bool | None = None
     delay: int = 0
+    lookahead: int | None = None
+    streaming: bool = False
     tasks: tuple[Task, ...] = ()
     licence: str = "Apache-2.0"
     weights: tuple[WeightFile, ...] = ()
@@ -113,6 +120,8 @@ class Card:
     training_data: tuple[str, ...] = ()
     paper: str = ""
     requires: str = ""
+    requirements: tuple[str, ...] = ()
+    expected_failures: tuple[tuple[str, str], ...] = ()
 
     def point(self, name: str) -> OperatingPoint:
         """The operating point called `name`; KeyError if the card has none."""
@@ -235,6 +244,48 @@ class Codec(ABC):
     def parameters(self) -> int:
         """Number of learnt parameters; 0 for a codec that has none."""
         return 0
+
+    def encode_stream(self, point: OperatingPoint) -> EncodeStream:
+        """An encoder that takes a clip in pieces; only of a codec whose card says `streaming`."""
+        raise NotImplementedError(f"{self.card.name} does not stream, at {point.name} or any other point")
+
+    def decode_stream(self, point: OperatingPoint) -> DecodeStream:
+        """A decoder that takes codes in pieces; only of a codec whose card says `streaming`."""
+        raise NotImplementedError(f"{self.card.name} does not stream, at {point.name} or any other point")
+
+
+class EncodeStream(ABC):
+    """An encoder with state, for one clip.
+
+    The pieces that it returns, joined, are the codes of the whole clip; the docstring of a codec whose released
+    streaming differs from its offline mode says where.
+    """
+
+    @abstractmethod
+    def push(self, samples: Audio) -> Codes:
+        """Take the next samples ``[C, T]``, any ``T``; return the tokens that are now certain, maybe none.
+
+        The `length` of what is returned is ``T``, so that the lengths of all pieces add up to the clip's.
+        """
+
+    @abstractmethod
+    def finish(self) -> Codes:
+        """The clip has ended: return what is left of its tokens, with length 0."""
+
+
+class DecodeStream(ABC):
+    """A decoder with state, for one clip."""
+
+    @abstractmethod
+    def push(self, codes: Codes) -> Audio:
+        """Take the next tokens (all streams, some frames); return the samples ``[C, T]`` that are now certain."""
+
+    @abstractmethod
+    def finish(self, length: int) -> Audio:
+        """The clip, of `length` samples a channel, has ended: return what is left, so that all pieces make `length`.
+
+        Where more was returned already than the clip has, the caller cuts it.
+        """
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Systems in processes of their own: protocol, limits, sandbox, environments."""

@@ -1,0 +1,1 @@
+"""The conformance checks of codecs and language models, a file a subject."""

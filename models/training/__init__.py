@@ -1,0 +1,1 @@
+"""What training a codec takes: losses, discriminators, the loop."""
