@@ -133,15 +133,18 @@ def aggregate(board: Board, by: Split | None = None) -> Summary:
         by: Make a section of each language, domain or speaker of a dataset, in place of the whole.
     """
     items = board.results[board.results["utterance"] != CORPUS]
-    entries: list[Entry] = sorted(set(zip(items["system"], items["point"], strict=True)))
+    pairs = items[["system", "point"]].drop_duplicates()
+    entries: list[Entry] = sorted(zip(pairs["system"], pairs["point"], strict=True))
+    groups = dict(tuple(items.groupby(["metric", "dataset"], sort=False)))
+    none = items.iloc[:0]
     parts = [part for dataset in board.datasets.values() for part in parts_of(dataset, by)]
     several = by is None and len(parts) > 1
-    rates = [bitrate(part, entries, items[items["dataset"] == part.dataset]) for part in parts]
+    coded = dict(tuple(items.groupby("dataset", sort=False)))
+    rates = [bitrate(part, entries, coded.get(part.dataset, none)) for part in parts]
     rates += [average_means(rates)] if several else []
     tables: list[dict[str, _Column]] = [{} for _ in rates]
     for metric in board.metrics.values():
-        rows = items[items["metric"] == metric.name]
-        found = [score(metric, part, entries, rows[rows["dataset"] == part.dataset]) for part in parts]
+        found = [score(metric, part, entries, groups.get((metric.name, part.dataset), none)) for part in parts]
         found += [average(found)] if several else []
         for table, scores, rate in zip(tables, found, rates, strict=True):
             table[metric.name] = _Column(_cells(board, metric, entries, scores, rate), scores.means.drawn)

@@ -98,11 +98,11 @@ def _contradiction(frame: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     """What in the rows contradicts itself or ``run.json``; empty if nothing does."""
     import numpy as np
 
-    if strange := sorted(set(frame["status"]) - set(STATUSES)):
+    if strange := sorted(set(frame["status"].unique()) - set(STATUSES)):
         return f"unknown status '{strange[0]}'"
     if not np.isfinite(frame.loc[frame["status"] == "ok", "value"].astype(float)).all():
         return "a row is ok and has no finite value"
-    if strange := sorted(set(frame["system"]) - set(facts["systems"])):
+    if strange := sorted(set(frame["system"].unique()) - set(facts["systems"])):
         return f"run.json does not list system '{strange[0]}'"
     items = frame[frame["utterance"] != CORPUS]
     for dataset, names in items.groupby("dataset")["utterance"].unique().items():
@@ -137,11 +137,12 @@ def _split_signatures(
 ) -> tuple[pd.DataFrame, dict[str, Metric], list[str]]:
     """Give each signature of a metric a column of its own, and say so."""
     found: dict[str, list[str]] = {}
-    for name, signature in sorted(set(zip(results["metric"], results["signature"], strict=True))):
+    pairs = results[["metric", "signature"]].drop_duplicates().sort_values(["metric", "signature"])
+    for name, signature in zip(pairs["metric"], pairs["signature"], strict=True):
         found.setdefault(name, []).append(signature)
     declared = {name: raw for run in reversed(runs) for name, raw in run["metrics"].items()}
     order = [*dict.fromkeys(name for run in runs for name in run["metrics"]), *sorted(set(found) - set(declared))]
-    per_item = set(results.loc[results["utterance"] != CORPUS, "metric"]) | set(declared)
+    per_item = set(results.loc[results["utterance"] != CORPUS, "metric"].unique()) | set(declared)
     metrics: dict[str, Metric] = {}
     columns: dict[tuple[str, str], str] = {}
     notices = []
@@ -154,8 +155,11 @@ def _split_signatures(
                 metrics[column] = _metric(column, declared.get(name, {}), signature)
         if len(signatures) > 1:
             notices.append(_signature_notice(name, {columns[name, s]: s for s in signatures}))
-    pairs = zip(results["metric"], results["signature"], strict=True)
-    return results.assign(metric=[columns[pair] for pair in pairs]), metrics, notices
+    for (name, signature), column in columns.items():
+        if column != name:
+            own = (results["metric"] == name) & (results["signature"] == signature)
+            results.loc[own, "metric"] = column
+    return results, metrics, notices
 
 
 def _signature_notice(name: str, signatures: Mapping[str, str]) -> str:

@@ -56,6 +56,37 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
+class Items:
+    """One metric on a part, item by item, ``[R, N]``: R `entries` by the N utterances of `part`.
+
+    `ran` ``[R]`` is who has any row, `status` an index of `STATUSES` (an item that is undefined for one entry is so for
+    all); `values` and `weights` are NaN where there is no row.
+    """
+
+    part: Part
+    entries: tuple[Entry, ...]
+    ran: Mask
+    status: NDArray[np.intp]
+    values: Array
+    weights: Array
+
+    @property
+    def ok(self) -> Mask:
+        """Items with a value."""
+        return self.status == STATUSES.index("ok")
+
+    @property
+    def failed(self) -> Mask:
+        """Items that the system failed on."""
+        return self.status == STATUSES.index("failed")
+
+    @property
+    def defined(self) -> Mask:
+        """Utterances on which the metric is defined, ``[N]``."""
+        return np.asarray((self.status != STATUSES.index("undefined")).any(axis=0))
+
+
+@dataclass(frozen=True, eq=False)
 class Means:
     """Mean of each entry: `values` ``[R]`` (NaN without items), `draws` ``[RESAMPLES, R]``.
 
@@ -115,18 +146,23 @@ def parts_of(dataset: Dataset, by: Split | None = None) -> list[Part]:
 
 def score(metric: Metric, part: Part, entries: Sequence[Entry], frame: pd.DataFrame) -> Scores:
     """All entries under `metric`, from its rows. An item that is undefined for one entry is so for all."""
+    items = items_of(part, entries, frame)
+    return Scores(
+        ran=items.ran,
+        counts=tuple(Counts(*(int((row == k).sum()) for k in range(len(STATUSES)))) for row in items.status),
+        means=_means(part, items.values, np.where(items.ok, items.weights, 0.0), items.defined),
+        worst=_worst(metric, items.values, items.weights, items.ok, items.failed),
+        beyond=_beyond(metric, items.values, items.ok),
+    )
+
+
+def items_of(part: Part, entries: Sequence[Entry], frame: pd.DataFrame) -> Items:
+    """The items of a part under one metric, from its rows; an item without a row is missing."""
     codes = frame["status"].map({name: k for k, name in enumerate(STATUSES)})
     ran, (status, values, weights) = _grids(part, entries, frame.assign(status=codes), ["status", "value", "weight"])
     status = np.where(np.isnan(status), STATUSES.index("missing"), status)
     status[:, (status == STATUSES.index("undefined")).any(axis=0)] = STATUSES.index("undefined")
-    ok, failed = status == STATUSES.index("ok"), status == STATUSES.index("failed")
-    return Scores(
-        ran=ran,
-        counts=tuple(Counts(*(int((row == k).sum()) for k in range(len(STATUSES)))) for row in status),
-        means=_means(part, values, np.where(ok, weights, 0.0), (status != STATUSES.index("undefined")).any(axis=0)),
-        worst=_worst(metric, values, weights, ok, failed),
-        beyond=_beyond(metric, values, ok),
-    )
+    return Items(part, tuple(entries), ran, status.astype(np.intp), values, weights)
 
 
 def bitrate(part: Part, entries: Sequence[Entry], frame: pd.DataFrame) -> Means:
@@ -163,17 +199,29 @@ def _grids(
     part: Part, entries: Sequence[Entry], frame: pd.DataFrame, columns: Sequence[str]
 ) -> tuple[Mask, list[Array]]:
     """Who has any row in the part, and each column of `frame` as ``[R, N]``, NaN where there is no row."""
-    items = {name: n for n, name in enumerate(part.utterances)}
-    places = {entry: r for r, entry in enumerate(entries)}
-    n = np.array([items.get(name, -1) for name in frame["utterance"]], dtype=np.intp)
-    r = np.array([places[entry] for entry in zip(frame["system"], frame["point"], strict=True)], dtype=np.intp)
-    inside = n >= 0
+    import pandas as pd
+
+    n = pd.Index(part.utterances).get_indexer(pd.Index(frame["utterance"]))
+    r = _places(entries, frame)
+    inside = (n >= 0) & (r >= 0)
     grids = []
     for name in columns:
         grid = np.full((len(entries), len(part.utterances)), np.nan)
         grid[r[inside], n[inside]] = frame[name].to_numpy(dtype=np.float64, na_value=np.nan)[inside]
         grids.append(grid)
     return np.isin(np.arange(len(entries)), r[inside]), grids
+
+
+def _places(entries: Sequence[Entry], frame: pd.DataFrame) -> NDArray[np.intp]:
+    """Which entry each row of `frame` belongs to; -1 for none of them. Rows are not looked at one by one."""
+    import pandas as pd
+
+    names, points = (pd.Index(sorted({entry[k] for entry in entries})) for k in (0, 1))
+    places = np.full((len(names) + 1, len(points) + 1), -1)  # a name that is not known has the index -1
+    for k, (name, point) in enumerate(entries):
+        places[names.get_loc(name), points.get_loc(point)] = k
+    rows, columns = names.get_indexer(pd.Index(frame["system"])), points.get_indexer(pd.Index(frame["point"]))
+    return np.asarray(places[rows, columns], dtype=np.intp)
 
 
 def _means(part: Part, values: Array, weights: Array, defined: Mask) -> Means:
