@@ -3,5 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-COMMANDS: tuple[Callable[..., Any], ...] = ()
+from codecbench.benchmark.commands.conformance import conformance
+
+COMMANDS: tuple[Callable[..., Any], ...] = (conformance,)
 """The functions that become commands; a new one is a line here."""

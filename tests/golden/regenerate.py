@@ -9,14 +9,15 @@
 Nothing here imports the benchmark. Each value comes from another implementation (librosa, Praat, the PESQ library
 called directly) or from the paper's formulas written out plainly. A changed value needs a reason in its commit.
 
-``signal_metrics.json`` has one entry a metric, sample rate and case; ``praat_f0.json`` has Praat's pitch contour of two
+In ``metrics/conformance`` it writes ``golden.json``, one entry a metric, sample rate and case, and
+``golden_texts.json``, error rates of pairs of texts; beside itself ``praat_f0.json``, Praat's pitch contour of two
 cases, a frame every 10 ms from 20 ms.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import librosa
@@ -165,7 +166,47 @@ def vuv_error(one: Samples, other: Samples) -> float:
     return np.mean((a > 0) != (b > 0))
 
 
+# --- Error rates of texts --------------------------------------------------------------------------------------------
+
+
+def distance(expected: Sequence[str], found: Sequence[str]) -> int:
+    """Levenshtein's distance, row by row."""
+    row = list(range(len(found) + 1))
+    for i, one in enumerate(expected, 1):
+        diagonal, row[0] = row[0], i
+        for j, other in enumerate(found, 1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (one != other))
+    return row[-1]
+
+
+# What is said, what is heard in the original, what is heard in the output; and each as Whisper's English normaliser has
+# to leave it, by hand from its description (Radford et al. 2023, appendix C).
+TEXTS = (
+    (("The cat sat on the mat.", "the cat sat on a mat", "The cat sat on, uh, mat."),
+     ("the cat sat on the mat", "the cat sat on a mat", "the cat sat on mat")),
+    (("Mr. Smith's colour: twenty-one dollars!", "Mister Smith's color, $21", "Mr Smith is collar $20"),
+     ("mister smith is color $21", "mister smith is color $21", "mister smith is collar $20")),
+    (("Yes.", "yes", "No no no no"), ("yes", "yes", "no no no no")),
+    (("Wait for me", "weight for me", ""), ("wait for me", "weight for me", "")),
+)  # fmt: skip
+
+
+def texts() -> list[dict[str, object]]:
+    found = []
+    for written, (said, original, output) in TEXTS:
+        shared = dict(zip(("said", "original", "output"), written, strict=True))
+        pairs = {
+            "wer": (said.split(), output.split()), "cer": (said, output), "dwer": (original.split(), output.split()),
+            "dcer": (original, output), "wer_original": (said.split(), original.split()),
+        }  # fmt: skip
+        for metric, (one, other) in pairs.items():
+            value = distance(one, other) / len(one)
+            found.append({"metric": metric, **shared, "value": value, "by": "Levenshtein written out", "atol": 1e-9})
+    return found
+
+
 FOLDER = Path(__file__).parent
+CONFORMANCE = FOLDER.parents[1] / "metrics" / "conformance"
 # name: (function, where the values come from, absolute tolerance of the test)
 PLAIN: dict[str, tuple[Callable[[Samples, Samples], float], str, float]] = {
     "pesq_wb": (pesq_wb, "pesq 0.0.4, called directly", 2e-3),
@@ -174,6 +215,7 @@ PLAIN: dict[str, tuple[Callable[[Samples, Samples], float], str, float]] = {
     "estoi": (estoi, "Jensen and Taal 2016, written out", 1e-6),
     "mcd": (mcd, "librosa 0.11.0 filters, cosine sums written out", 1e-4),
     "si_sdr": (si_sdr, "least squares", 1e-6),
+    "si_sdr_aligned": (si_sdr, "least squares; these systems have no known delay", 1e-6),
     "f0_corr": (f0_corr, "Praat (parselmouth 0.4.7)", 2e-4),
     "f0_rmse": (f0_rmse, "Praat (parselmouth 0.4.7)", 2.0),
     "vuv_error": (vuv_error, "Praat (parselmouth 0.4.7)", 0.01),
@@ -189,8 +231,8 @@ def entry(metric: str, rate: int, case: str, value: float, by: str, atol: float)
     return {"metric": metric, "rate": rate, "case": case, "value": float(value), "by": by, "atol": atol}
 
 
-def write(name: str, items: list[str]) -> None:
-    FOLDER.joinpath(name).write_text("[\n" + ",\n".join(items) + "\n]\n")
+def write(path: Path, items: Sequence[Mapping[str, object]]) -> None:
+    path.write_text("[\n" + ",\n".join(json.dumps(item) for item in items) + "\n]\n")
 
 
 def main() -> None:
@@ -207,9 +249,10 @@ def main() -> None:
         for rate in (8_000, RATE, 48_000)
         for case in (outputs if rate == RATE else ("noise_10",))
     ]
-    write("signal_metrics.json", [json.dumps(item) for item in golden])
+    write(CONFORMANCE / "golden.json", golden)
+    write(CONFORMANCE / "golden_texts.json", texts())
     contours = {case: praat(outputs[case], outputs[case])[0].round(3).tolist() for case in ("identical", "noise_0")}
-    write("praat_f0.json", [json.dumps({"case": case, "hertz": hertz}) for case, hertz in contours.items()])
+    write(FOLDER / "praat_f0.json", [{"case": case, "hertz": hertz} for case, hertz in contours.items()])
 
 
 if __name__ == "__main__":

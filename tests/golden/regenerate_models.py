@@ -6,7 +6,7 @@
 # ]
 # ///
 """Write ``model_metrics.json``: golden values of DNSMOS and GE2E from the packages that publish the models,
-and of mel filters from librosa.
+and of mel filters from librosa. What whole metrics make of them goes to ``metrics/conformance/golden_models.json``.
 
 Run with ``uv run tests/golden/regenerate_models.py``. Nothing here imports the benchmark.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import librosa
 import numpy as np
@@ -23,10 +24,29 @@ from resemblyzer import VoiceEncoder
 from signals import Samples, at_snr, speech
 from speechmos import dnsmos
 
+FOLDER = Path(__file__).parent
 
 def at_level(samples: Samples, decibels: float) -> Samples:
     rms = np.sqrt(np.mean(samples.astype(np.float64) ** 2))
     return np.asarray(samples * 10 ** (decibels / 20) / rms, dtype=np.float32)
+
+
+def conformance(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Values of whole metrics, as ``golden.json`` of the conformance data has them."""
+    of_3_s = {(entry["of"], entry["snr"]): entry for entry in entries if entry.get("seconds") == 3.0}
+    found = [
+        {"metric": f"dnsmos_{part}", "rate": 16_000, "case": case, "level": 0.5,
+         "value": of_3_s["dnsmos", snr][f"{part}_mos"], "by": "speechmos 0.0.1.1", "atol": 1e-4}
+        for case, snr in (("identical", None), ("noise_10", 10.0)) for part in ("sig", "bak", "ovrl", "p808")
+    ]  # fmt: skip
+    one, other = (np.array(of_3_s["ge2e", snr]["embedding"]) for snr in (None, 0.0))
+    cosine = float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
+    alike = {"value": round(cosine, 6), "by": "Resemblyzer 0.1.4", "atol": 1e-4}
+    return [*found, {"metric": "spk_sim", "rate": 16_000, "case": "noise_0", **alike}]
+
+
+def write(path: Path, entries: list[dict[str, Any]]) -> None:
+    path.write_text("[\n" + ",\n".join(json.dumps(entry) for entry in entries) + "\n]\n")
 
 
 def main() -> None:
@@ -47,8 +67,8 @@ def main() -> None:
         columns = {"sums": filters.sum(axis=1), "peaks": filters.max(axis=1), "centres": filters.argmax(axis=1)}
         rounded = {name: [round(value, 7) for value in values.tolist()] for name, values in columns.items()}
         entries.append({"of": "filterbank", "window": window, "bands": bands, **rounded})
-    text = ",\n".join(json.dumps(entry) for entry in entries)
-    Path(__file__).with_name("model_metrics.json").write_text(f"[\n{text}\n]\n")
+    write(FOLDER / "model_metrics.json", entries)
+    write(FOLDER.parents[1] / "metrics" / "conformance" / "golden_models.json", conformance(entries))
 
 
 if __name__ == "__main__":

@@ -1,22 +1,19 @@
-import runpy
-from pathlib import Path
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from codecbench.metrics.alignment import Pair, estimate, of_clip, stability
 from codecbench.metrics.base import Alignment, Output, Reference
+from codecbench.metrics.conformance import signals
 from codecbench.metrics.si_sdr import advance
 
-SIGNALS = runpy.run_path(str(Path(__file__).parents[1] / "golden" / "signals.py"))
-CLIPS = [SIGNALS["speech"](1.5, seed=seed)[seed * 1_000 :] for seed in range(5)]
+CLIPS = [signals.speech(1.5, seed=seed)[seed * 1_000 :] for seed in range(5)]
 Samples = NDArray[np.float32]
 
 
 def pairs(delay: float = 0, gain: float = 1, decibels: float = 60, rate: int = 16_000) -> list[Pair]:
     return [
-        (Reference(clip, rate), Output(SIGNALS["at_snr"](advance(clip, -delay) * np.float32(gain), decibels), rate))
+        (Reference(clip, rate), Output(signals.at_snr(advance(clip, -delay) * np.float32(gain), decibels), rate))
         for clip in CLIPS
     ]
 
@@ -80,6 +77,6 @@ def test_silence_says_nothing() -> None:
 
 def test_recordings_shorter_than_the_search_range() -> None:
     short = CLIPS[0][9_000:9_400]
-    found = of_clip(Reference(short, 16_000), Output(SIGNALS["late"](short, 3), 16_000))
+    found = of_clip(Reference(short, 16_000), Output(signals.late(short, 3), 16_000))
     assert found is not None
     assert found.delay == pytest.approx(3, abs=0.1)

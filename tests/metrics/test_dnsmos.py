@@ -1,7 +1,6 @@
 """DNSMOS: equal to the package speechmos, whose values ``tests/golden/regenerate_models.py`` has written down."""
 
 import json
-import runpy
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,14 @@ from codecbench.benchmark.cache import DiskCache
 from codecbench.errors import UsageError
 from codecbench.metrics import dnsmos
 from codecbench.metrics.base import Output, Reference, evaluate
+from codecbench.metrics.conformance import signals
 from codecbench.metrics.melscale import filterbank
 
 FOLDER = Path(__file__).parents[1] / "golden"
-SIGNALS = runpy.run_path(str(FOLDER / "signals.py"))
 GOLDEN = json.loads((FOLDER / "model_metrics.json").read_text())
 ENTRIES = [entry for entry in GOLDEN if entry["of"] == "dnsmos"]
 METRICS = {metric.name: metric for metric in dnsmos.METRICS}
-SPEECH = SIGNALS["speech"](1.0)
+SPEECH = signals.speech(1.0)
 
 needs_models = pytest.mark.skipif(find_spec("speechmos") is None, reason="the package speechmos is not installed")
 
@@ -38,9 +37,9 @@ def _case(entry: dict[str, Any]) -> Any:
     "entry", [_case(entry) for entry in ENTRIES], ids=lambda entry: f"{entry['seconds']}s-{entry['snr']}dB"
 )
 def test_agrees_with_speechmos(entry: dict[str, Any]) -> None:
-    samples = SIGNALS["speech"](entry["seconds"]) * np.float32(0.5)
+    samples = signals.speech(entry["seconds"]) * np.float32(0.5)
     if entry["snr"] is not None:
-        samples = SIGNALS["at_snr"](samples, entry["snr"])
+        samples = signals.at_snr(samples, entry["snr"])
     reference, output = Reference(samples, 16_000), Output(samples, 16_000)
     for name, metric in METRICS.items():
         outcome = evaluate(metric, reference, output)

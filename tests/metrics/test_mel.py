@@ -1,5 +1,3 @@
-import runpy
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +8,10 @@ from numpy.typing import NDArray
 
 from codecbench.metrics import stft
 from codecbench.metrics.base import Output, Reference, Undefined
+from codecbench.metrics.conformance import signals
 from codecbench.metrics.mel import filterbank, mel, mel_ms
 
-SIGNALS = runpy.run_path(str(Path(__file__).parents[1] / "golden" / "signals.py"))
-NOISE = SIGNALS["noise"](16_000)
+NOISE = signals.noise(16_000)
 Samples = NDArray[np.float32]
 
 
@@ -31,7 +29,7 @@ def test_a_gain_moves_every_band_by_its_logarithm(decibels: float) -> None:
 
 @pytest.mark.parametrize("distance", [mel, mel_ms])
 def test_symmetric(distance: type) -> None:
-    other = SIGNALS["speech"](1.0)
+    other = signals.speech(1.0)
     assert distance(*pair(NOISE, other)) == pytest.approx(distance(*pair(other, NOISE)), rel=1e-12)
 
 

@@ -1,6 +1,4 @@
-import runpy
 from math import exp
-from pathlib import Path
 
 import numpy as np
 import pesq as library
@@ -8,9 +6,9 @@ import pytest
 from numpy.typing import NDArray
 
 from codecbench.metrics.base import Output, Reference, Value, evaluate
+from codecbench.metrics.conformance import signals
 from codecbench.metrics.pesq import METRICS, _most_utterances
 
-SIGNALS = runpy.run_path(str(Path(__file__).parents[1] / "golden" / "signals.py"))
 WIDE, NARROW = METRICS
 Samples = NDArray[np.float32]
 
@@ -21,7 +19,7 @@ def score(reference: Samples, output: Samples, rate: int = 16_000, metric: int =
 
 def bursts(seconds: float, on: float, off: float, rate: int = 16_000) -> Samples:
     time = np.arange(round(seconds * rate)) / rate
-    return np.asarray(SIGNALS["noise"](len(time)) * 0.1 * (time % (on + off) < on), dtype=np.float32)
+    return np.asarray(signals.noise(len(time)) * 0.1 * (time % (on + off) < on), dtype=np.float32)
 
 
 def test_the_perfect_values_are_the_mapped_raw_score_of_4_5() -> None:
@@ -32,23 +30,23 @@ def test_the_perfect_values_are_the_mapped_raw_score_of_4_5() -> None:
 
 @pytest.mark.parametrize("metric", [0, 1])
 def test_no_value_lies_beyond_the_declared_range(metric: int) -> None:
-    speech = SIGNALS["speech"]()
+    speech = signals.speech()
     low, high = METRICS[metric].floor, METRICS[metric].perfect
     assert low is not None
     assert high is not None
-    for output in (speech, SIGNALS["noise"](len(speech)), SIGNALS["at_snr"](speech, -20)):
+    for output in (speech, signals.noise(len(speech)), signals.at_snr(speech, -20)):
         value = score(speech, output, metric=metric).value
         assert value is not None
         assert low < value <= high
 
 
 def test_gain_and_polarity_do_not_matter() -> None:
-    speech = SIGNALS["speech"]()
+    speech = signals.speech()
     assert score(speech, -speech * np.float32(0.25)).value == pytest.approx(WIDE.perfect, abs=0.01)
 
 
 def test_too_short() -> None:
-    speech = SIGNALS["speech"]()[8_000:]
+    speech = signals.speech()[8_000:]
     assert score(speech[:3_999], speech[:3_999]).reason == "too_short"
     assert score(speech[:4_000], speech[:4_000]).status == "ok"
 
@@ -56,8 +54,8 @@ def test_too_short() -> None:
 def test_a_reference_without_an_utterance_is_undefined_whatever_the_output() -> None:
     blips = np.zeros(48_000, dtype=np.float32)
     for start in (8_000, 30_000):
-        blips[start : start + 800] = SIGNALS["noise"](800) * 0.1
-    for output in (blips, SIGNALS["speech"]()):
+        blips[start : start + 800] = signals.noise(800) * 0.1
+    for output in (blips, signals.speech()):
         assert score(blips, output) == Value("undefined", "ref_no_speech")
 
 
@@ -67,7 +65,7 @@ def test_a_reference_without_an_utterance_is_undefined_whatever_the_output() -> 
 def test_an_output_that_pesq_cannot_compare_is_a_failure_of_the_output(
     monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
-    speech = SIGNALS["speech"]()
+    speech = signals.speech()
     measure = library.pesq
 
     def faulty(rate: int, original: Samples, coded: Samples, band: str) -> float:
@@ -84,20 +82,20 @@ def test_another_error_of_the_library_is_not_the_outputs_fault(monkeypatch: pyte
         raise ValueError("mode should be either 'nb' or 'wb'")
 
     monkeypatch.setattr(library, "pesq", broken)
-    speech = SIGNALS["speech"]()
+    speech = signals.speech()
     assert score(speech, speech).status == "error"
 
 
 def test_references_that_would_crash_the_library_are_undefined() -> None:
     many = bursts(30, 0.25, 0.25)  # 60 utterances: a segmentation fault in the library
     assert score(many, many) == Value("undefined", "too_many_utterances")
-    long = SIGNALS["speech"](30.1)
+    long = signals.speech(30.1)
     assert score(long, long) == Value("undefined", "too_long")
 
 
 def test_the_estimate_of_utterances_counts_bursts_above_any_threshold() -> None:
     assert _most_utterances(bursts(15, 0.25, 0.25, 8_000)) == 30
     quiet = bursts(15, 0.25, 0.25, 8_000)
-    quiet[: 8_000 * 3] = SIGNALS["noise"](24_000)  # one loud utterance lifts the mean power above all others
+    quiet[: 8_000 * 3] = signals.noise(24_000)  # one loud utterance lifts the mean power above all others
     assert _most_utterances(quiet) >= 24
     assert _most_utterances(bursts(15, 0.1, 0.4, 8_000)) == 0  # bursts of 100 ms are no utterances

@@ -1,6 +1,3 @@
-import runpy
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,10 +5,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from codecbench.metrics.base import Output, Reference, Value, evaluate
+from codecbench.metrics.conformance import signals
 from codecbench.metrics.pitch import METRICS, track
 
-SIGNALS = runpy.run_path(str(Path(__file__).parents[1] / "golden" / "signals.py"))
-SPEECH = SIGNALS["speech"]()
+SPEECH = signals.speech()
 CORR, RMSE, VUV = METRICS
 Samples = NDArray[np.float32]
 
@@ -23,7 +20,7 @@ def tone(hertz: float | NDArray[np.float64], seconds: float = 1.0) -> Samples:
 
 
 def hiss(length: int, seed: int = 1) -> Samples:
-    return np.asarray(SIGNALS["noise"](length, seed) * 0.1, dtype=np.float32)
+    return np.asarray(signals.noise(length, seed) * 0.1, dtype=np.float32)
 
 
 def outcomes(reference: Samples, output: Samples) -> list[Value]:

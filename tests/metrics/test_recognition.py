@@ -1,6 +1,5 @@
 """Recognition metrics: what counts as an error, and the recognisers behind them."""
 
-import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,11 +14,11 @@ from codecbench.benchmark.cache import DiskCache
 from codecbench.errors import InfrastructureError, UsageError
 from codecbench.metrics import asr, recognition, registry
 from codecbench.metrics.base import Metric, Output, Reference, Value, evaluate
+from codecbench.metrics.conformance import signals
 from codecbench.metrics.recognition import edits, normalise
 
-SIGNALS = runpy.run_path(str(Path(__file__).parents[1] / "golden" / "signals.py"))
 METRICS = {metric.name: metric for metric in recognition.METRICS}
-ORIGINAL, CODED = SIGNALS["speech"](0.5), SIGNALS["noise"](8_000) * np.float32(0.1)
+ORIGINAL, CODED = signals.speech(0.5), signals.noise(8_000) * np.float32(0.1)
 SILENCE = np.zeros(8_000, np.float32)
 
 needs_model = pytest.mark.skipif(find_spec(asr.PACKAGED) is None, reason="the packaged recogniser is not installed")
@@ -217,7 +216,7 @@ def test_another_model_or_language_is_another_transcript(hears: Any, tmp_path: P
 
 @needs_model
 def test_the_packaged_model_hears_the_same_every_time() -> None:
-    signal = SIGNALS["speech"](2.0)
+    signal = signals.speech(2.0)
     load = asr.load.__wrapped__
     texts = {load("").transcribe(signal, "en") for _ in range(2)}
     assert len(texts) == 1
@@ -239,7 +238,7 @@ def test_a_killed_process_leaves_nothing_behind() -> None:
 @needs_model
 def test_clips_longer_than_a_window_are_heard_to_their_end() -> None:
     """In half a minute of silence before the sound, a single window would hear nothing of the sound."""
-    sound = SIGNALS["speech"](3.0)
+    sound = signals.speech(3.0)
     text = asr.load("").transcribe(np.concatenate([np.zeros(16_000 * 30, np.float32), sound]), "en")
     assert text != asr.load("").transcribe(np.zeros(16_000 * 30, np.float32), "en")
 

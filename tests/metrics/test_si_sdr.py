@@ -1,6 +1,3 @@
-import runpy
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,10 +5,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from codecbench.metrics.base import Alignment, Failed, Output, Reference, Value, evaluate
+from codecbench.metrics.conformance import signals
 from codecbench.metrics.si_sdr import METRICS, advance, ratio
 
-SIGNALS = runpy.run_path(str(Path(__file__).parents[1] / "golden" / "signals.py"))
-SPEECH = SIGNALS["speech"](1.0)
+SPEECH = signals.speech(1.0)
 Samples = NDArray[np.float32]
 
 
@@ -25,7 +22,7 @@ def delayed(samples: Samples, delay: float) -> Samples:
 
 def smooth(length: int) -> Samples:
     """Noise without its top fifth, which a windowed sinc does not carry, and with silence at its ends."""
-    spectrum = np.fft.rfft(SIGNALS["noise"](length))
+    spectrum = np.fft.rfft(signals.noise(length))
     spectrum[int(0.8 * len(spectrum)) :] = 0
     window = np.clip(np.minimum(np.arange(length), np.arange(length)[::-1]) / 500 - 2, 0, 1)
     return (0.1 * window * np.fft.irfft(spectrum, length)).astype(np.float32)
@@ -40,7 +37,7 @@ def scores(reference: Samples, output: Samples, alignment: Alignment | None = No
 @pytest.mark.parametrize("decibels", [-10, 0, 10, 40])
 def test_noise_at_a_right_angle_gives_its_ratio_exactly(decibels: int) -> None:
     reference = SPEECH.astype(np.float64)
-    noise = SIGNALS["noise"](len(reference)).astype(np.float64)
+    noise = signals.noise(len(reference)).astype(np.float64)
     noise -= (noise @ reference) / (reference @ reference) * reference
     noise *= np.sqrt(reference @ reference / (noise @ noise)) * 10 ** (-decibels / 20)
     assert ratio(SPEECH, (reference + noise).astype(np.float32)) == pytest.approx(decibels, abs=1e-3)
@@ -49,13 +46,13 @@ def test_noise_at_a_right_angle_gives_its_ratio_exactly(decibels: int) -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.floats(0.01, 100), st.sampled_from([1, -1]), st.floats(-10, 40))
 def test_gain_and_polarity_drop_out(gain: float, polarity: int, decibels: float) -> None:
-    noisy = SIGNALS["at_snr"](SPEECH, decibels)
+    noisy = signals.at_snr(SPEECH, decibels)
     assert ratio(SPEECH, np.float32(gain * polarity) * noisy) == pytest.approx(ratio(SPEECH, noisy), abs=1e-3)
 
 
 def test_the_cap_is_the_value_of_an_output_equal_but_for_rounding() -> None:
     assert ratio(SPEECH, SPEECH * np.float32(0.3)) == 100
-    assert ratio(SPEECH, SIGNALS["at_snr"](SPEECH, 95)) == pytest.approx(95, abs=0.1)
+    assert ratio(SPEECH, signals.at_snr(SPEECH, 95)) == pytest.approx(95, abs=0.1)
 
 
 @pytest.mark.parametrize("delay", [5.0, -5.0, 0.5, 12.3, -7.75, 200.0])
@@ -70,7 +67,7 @@ def test_alignment_removes_the_systems_delay(delay: float) -> None:
 
 def test_a_delay_counted_at_another_rate() -> None:
     reference = smooth(16_000)
-    late = SIGNALS["late"](reference, 5)
+    late = signals.late(reference, 5)
     aligned = scores(reference, late, Alignment(15.0, sample_rate=48_000))[1]
     assert aligned.value is not None
     assert aligned.value > 90
@@ -78,14 +75,14 @@ def test_a_delay_counted_at_another_rate() -> None:
 
 def test_what_the_delay_pushed_out_is_not_compared() -> None:
     """The output of a late system ends before the reference does: its last samples are lost, not wrong."""
-    late = SIGNALS["late"](SPEECH, 1_000)
+    late = signals.late(SPEECH, 1_000)
     aligned = scores(SPEECH, late, Alignment(1_000.0, sample_rate=16_000))[1]
     assert aligned.value is not None
     assert aligned.value > 90
 
 
 def test_without_a_delay_both_are_the_same() -> None:
-    raw, aligned = scores(SPEECH, SIGNALS["at_snr"](SPEECH, 10))
+    raw, aligned = scores(SPEECH, signals.at_snr(SPEECH, 10))
     assert raw == aligned
 
 

@@ -1,7 +1,6 @@
 """Speaker similarity: embeddings equal to those of the packages that the models come from."""
 
 import json
-import runpy
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -15,13 +14,13 @@ from codecbench.benchmark.cache import DiskCache
 from codecbench.errors import InfrastructureError, InvalidSystem, UsageError
 from codecbench.metrics import speaker
 from codecbench.metrics.base import Output, Reference, Signal, evaluate
+from codecbench.metrics.conformance import signals
 from codecbench.metrics.speaker import ECAPA, ECAPA_WEIGHTS, GE2E, embedding
 
 FOLDER = Path(__file__).parents[1] / "golden"
-SIGNALS = runpy.run_path(str(FOLDER / "signals.py"))
 ENTRIES = [entry for entry in json.loads((FOLDER / "model_metrics.json").read_text()) if entry["of"] == "ge2e"]
 METRICS = {metric.name: metric for metric in speaker.METRICS}
-SPEECH = SIGNALS["speech"](2.0)
+SPEECH = signals.speech(2.0)
 
 needs_ge2e = pytest.mark.skipif(find_spec("resemblyzer") is None, reason="the package Resemblyzer is not installed")
 
@@ -40,16 +39,16 @@ def test_there_are_golden_values() -> None:
 @needs_ge2e
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry['seconds']}s-{entry['snr']}dB")
 def test_ge2e_embeddings_are_resemblyzers(entry: dict[str, Any]) -> None:
-    samples = SIGNALS["speech"](entry["seconds"])
+    samples = signals.speech(entry["seconds"])
     if entry["snr"] is not None:
-        samples = SIGNALS["at_snr"](samples, entry["snr"])
+        samples = signals.at_snr(samples, entry["snr"])
     np.testing.assert_allclose(embedding(Signal(samples, 16_000), GE2E), entry["embedding"], atol=1e-5)
 
 
 @needs_ge2e
 def test_identical_is_one_and_noise_moves_away_from_it() -> None:
     assert score(SPEECH.copy()) == 1.0
-    light, heavy = (score(SIGNALS["at_snr"](SPEECH, snr)) for snr in (20, 0))
+    light, heavy = (score(signals.at_snr(SPEECH, snr)) for snr in (20, 0))
     assert 1 > light > heavy > 0
 
 
@@ -64,7 +63,7 @@ def test_level_and_polarity_are_no_change_of_speaker(gain: float) -> None:
     [(16_000, 1), (25_600, 1), (31_519, 1), (31_520, 2), (43_839, 2), (43_840, 3), (160_000, 12)],
 )
 def test_windows_of_ge2e(samples: int, windows: int) -> None:
-    mel = speaker.ge2e_windows(SIGNALS["noise"](samples))
+    mel = speaker.ge2e_windows(signals.noise(samples))
     assert mel.shape == (windows, 160, 40)
     assert mel.dtype == np.float32
 
@@ -149,7 +148,7 @@ def test_ecapa_is_speechbrains_verification(random_ecapa: Path, monkeypatch: pyt
         "mean_var_norm": InputNormalization(norm_type="sentence", std_norm=False), "classifier": torch.nn.Identity(),
     }  # fmt: skip
     oracle = EncoderClassifier(modules=modules, hparams={"label_encoder": None})
-    noisy = SIGNALS["at_snr"](SPEECH, 5)
+    noisy = signals.at_snr(SPEECH, 5)
     expected = oracle.encode_batch(torch.from_numpy(np.stack([SPEECH, noisy])))[:, 0]
 
     np.testing.assert_allclose(embedding(Signal(SPEECH, 16_000), ECAPA), expected[0].numpy(), atol=1e-4, rtol=1e-4)

@@ -1,6 +1,4 @@
-import runpy
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pystoi
@@ -8,10 +6,10 @@ import pytest
 from numpy.typing import NDArray
 
 from codecbench.metrics.base import Output, Reference, Value, evaluate
+from codecbench.metrics.conformance import signals
 from codecbench.metrics.stoi import METRICS
 
-SIGNALS = runpy.run_path(str(Path(__file__).parents[1] / "golden" / "signals.py"))
-SPEECH = SIGNALS["speech"]()
+SPEECH = signals.speech()
 Samples = NDArray[np.float32]
 
 
@@ -37,7 +35,7 @@ def test_the_librarys_own_resampler_is_not_used(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(pystoi.stoi.__globals__["utils"], "resample_oct", forbidden)
     for rate in (8_000, 16_000, 48_000):
-        speech = SIGNALS["speech"](1.5, rate)
+        speech = signals.speech(1.5, rate)
         assert score(speech, speech, rate).status == "ok"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import runpy
 import subprocess
 import sys
 import zipfile
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from codecbench.audio import Audio, Clip
 from codecbench.errors import InvalidSystem
+from codecbench.metrics.conformance import signals
 from codecbench.models.audiodec import SYSTEMS, AudioDec
 from codecbench.models.base import Codes, LoadOptions
 from codecbench.models.bitstream import pack, unpack
@@ -26,7 +26,7 @@ from codecbench.models.blocks.causal import EarlyConv1d, HeldConvTranspose1d
 from codecbench.models.blocks.conv import ConvStyle, fold_weight_norm
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "audiodec.npz")
-NOISE = runpy.run_path(str(Path(__file__).parents[1] / "golden" / "signals.py"))["noise"]
+NOISE = signals.noise
 CASES = sorted({tuple(key.split("/")[:2]) for key in GOLDEN.files if key.count("/") == 2})
 BY_NAME = {system.card.name: system for system in SYSTEMS}
 DISTINCT = [BY_NAME[name] for name in sorted({name for name, _ in CASES})]

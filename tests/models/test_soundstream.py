@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,13 +18,14 @@ from safetensors.torch import save_file
 from codecbench.audio import Audio, Clip
 from codecbench.benchmark.plan import _weights
 from codecbench.errors import InvalidSystem
+from codecbench.metrics.conformance import signals
 from codecbench.models.base import Codes, LoadOptions
 from codecbench.models.bitstream import pack, unpack
 from codecbench.models.blocks.conv import fold_weight_norm
 from codecbench.models.soundstream import SYSTEMS, SoundStream16, SoundStream24, SoundStreamSystem
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "soundstream.npz")
-NOISE = runpy.run_path(str(Path(__file__).parents[1] / "golden" / "signals.py"))["noise"]
+NOISE = signals.noise
 LENGTHS = sorted(int(key.split("/")[0]) for key in GOLDEN.files if key.endswith("/codes"))
 TIE = 1e-5
 """Relative margin between the best and the second-best entry below which rounding may choose either."""

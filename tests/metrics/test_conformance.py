@@ -1,0 +1,77 @@
+"""The conformance report: golden values for every metric, and a deviation that cannot hide."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from codecbench.benchmark.cli import app
+from codecbench.errors import UsageError
+from codecbench.metrics import registry
+from codecbench.metrics.base import Failed, Metric
+from codecbench.metrics.conformance.run import conform, golden, measure
+
+NO_VALUES = {"spk_sim_ecapa": "nothing but its own package computes it, and its weights cannot be carried along"}
+
+
+def test_every_metric_has_golden_values_or_a_reason() -> None:
+    assert {entry["metric"] for entry in golden()} | set(NO_VALUES) == set(registry.all_metrics())
+
+
+@pytest.fixture
+def only(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Leaves the registry with the metrics that it is called with."""
+
+    def leave(*metrics: Metric) -> None:
+        monkeypatch.setattr(registry, "all_metrics", lambda: {metric.name: metric for metric in metrics})
+
+    return leave
+
+
+def test_the_command_reports_every_metric(only: Any) -> None:
+    only(*(registry.find(name) for name in ("stoi", "mcd", "cer")))
+    done = CliRunner().invoke(app, ["conformance", "--json"])
+    assert done.exit_code == 0
+    report = json.loads(done.stdout)
+    assert [(m["metric"], m["status"]) for m in report["metrics"]] == [("stoi", "ok"), ("mcd", "ok"), ("cer", "ok")]
+    assert all(0 <= m["share"] <= 1 and m["values"] >= 4 and m["signature"] for m in report["metrics"])
+    assert report["environment"]["packages"]["numpy"]
+
+
+def test_a_deviating_metric_is_found_with_its_case(only: Any) -> None:
+    si_sdr = registry.find("si_sdr")
+    only(replace(si_sdr, score=lambda reference, output: si_sdr.score(reference, output) + 1e-3))  # type: ignore[operator]
+    done = CliRunner().invoke(app, ["conformance"])
+    assert done.exit_code == 4
+    assert done.stdout.startswith("deviates   si_sdr")
+    (finding,) = conform()
+    assert finding.largest == pytest.approx(1e-3)
+    assert finding.share == pytest.approx(1e3, rel=1e-3)
+
+
+def test_a_status_in_place_of_a_value_is_a_deviation(only: Any) -> None:
+    def fail(*signals: Any) -> float:
+        raise Failed(f"nonsense({len(signals)})")
+
+    only(replace(registry.find("stoi"), score=fail))
+    (finding,) = conform()
+    assert (finding.status, finding.largest) == ("deviates", None)
+    assert "failed:nonsense(2) at identical, 16000 Hz" in finding.detail
+
+
+def test_a_metric_that_cannot_run_is_skipped_not_passed(only: Any) -> None:
+    def absent() -> None:
+        raise UsageError("no model")
+
+    only(replace(registry.find("stoi"), prepare=absent), replace(registry.find("mel"), name="new"))
+    assert [(f.metric, f.status, f.values) for f in conform()] == [("stoi", "skipped", 0), ("new", "no values", 0)]
+
+
+def test_texts_are_heard_not_transcribed() -> None:
+    entries = [entry for entry in golden() if "said" in entry]
+    assert len(entries) >= 20
+    assert {entry["metric"] for entry in entries} == {"wer", "cer", "dwer", "dcer", "wer_original"}
+    for entry in entries:
+        assert measure(registry.find(entry["metric"]), entry).value == pytest.approx(entry["value"], abs=1e-9)
