@@ -73,12 +73,12 @@ class Items:
     @property
     def ok(self) -> Mask:
         """Items with a value."""
-        return self.status == STATUSES.index("ok")
+        return np.asarray(self.status == STATUSES.index("ok"))
 
     @property
     def failed(self) -> Mask:
         """Items that the system failed on."""
-        return self.status == STATUSES.index("failed")
+        return np.asarray(self.status == STATUSES.index("failed"))
 
     @property
     def defined(self) -> Mask:
@@ -151,7 +151,7 @@ def score(metric: Metric, part: Part, entries: Sequence[Entry], frame: pd.DataFr
         ran=items.ran,
         counts=tuple(Counts(*(int((row == k).sum()) for k in range(len(STATUSES)))) for row in items.status),
         means=_means(part, items.values, np.where(items.ok, items.weights, 0.0), items.defined),
-        worst=_worst(metric, items.values, items.weights, items.ok, items.failed),
+        worst=worst_means(metric, items.values, items.weights, items.ok, items.failed),
         beyond=_beyond(metric, items.values, items.ok),
     )
 
@@ -238,7 +238,7 @@ def _means(part: Part, values: Array, weights: Array, defined: Mask) -> Means:
     return Means(means, draws, effective, np.stack([top, bottom]), clusters.drawn)
 
 
-def _worst(metric: Metric, values: Array, weights: Array, ok: Mask, failed: Mask) -> Array:
+def worst_means(metric: Metric, values: Array, weights: Array, ok: Mask, failed: Mask) -> Array:
     """Means with failed items at the worst value, weighing what the same item weighs for other entries.
 
     The worst value is the metric's floor; without one, the worst that any entry got on this part.
