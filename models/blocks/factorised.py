@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
+from codecbench.models.blocks.learning import Quantised, all_used, distance, straight_through
+
 
 class FactorisedVQ(nn.Module):
     """Quantises frames of `dimension` values by a codebook of `size` entries of `code_dimension` values."""
@@ -41,6 +43,19 @@ class FactorisedVQ(nn.Module):
     def decode(self, codes: Tensor) -> Tensor:
         """Frames ``[B, D, F]`` of `codes` ``[B, F]``."""
         return cast("Tensor", self.out_proj(self._entries(codes)))
+
+    def forward(self, x: Tensor, used: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Quantise `x` ``[B, D, F]`` in training.
+
+        Returns:
+            Codes ``[B, F]``; the frames ``[B, D, F]`` that they stand for; and how far, in the codebook's space, `x` is
+            from its entries (commitment) and they from it (codebook), where only examples of `used` ``[B]`` count.
+        """
+        z = self.in_proj(x)
+        codes = self.scores(z.transpose(1, 2).flatten(0, 1)).max(1).indices.view(len(z), -1)
+        entries = self._entries(codes)
+        quantised = self.out_proj(straight_through(z, entries))
+        return codes, quantised, distance(z, entries, used), distance(entries, z, used)
 
     def _entries(self, codes: Tensor) -> Tensor:
         """Entries ``[B, code_dimension, F]`` of `codes` ``[B, F]``, at their own lengths."""
@@ -71,3 +86,21 @@ class ResidualFactorisedVQ(nn.Module):
         for layer, code in zip(layers, codes.unbind(1), strict=True):
             total = total + layer.decode(code)
         return total
+
+    def forward(self, x: Tensor, codebooks: Tensor | None = None) -> Quantised:
+        """Quantise `x` ``[B, D, F]`` in training, each example by the first of `codebooks` ``[B]`` (None: by all).
+
+        The codebooks learn by gradient. All of them see every example, as in the released DAC; those that an example
+        does not use add nothing to its frames and losses.
+        """
+        left = all_used(x, len(self.layers)) if codebooks is None else codebooks
+        residual, total, commitment, codebook = x, torch.zeros_like(x), x.new_zeros(()), x.new_zeros(())
+        codes, first = [], x
+        for k, layer in enumerate(self.layers[: int(left.max())]):
+            found, quantised, committed, learnt = layer(residual, left > k)
+            total = total + quantised * (left > k)[:, None, None]
+            first = quantised if k == 0 else first
+            residual = residual - quantised
+            commitment, codebook = commitment + committed, codebook + learnt
+            codes.append(found)
+        return Quantised(total, first, torch.stack(codes, dim=1), commitment, codebook)

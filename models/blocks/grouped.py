@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from codecbench.models.blocks.learning import MovingAverage, Quantised, cascade
 from codecbench.models.blocks.quantise import EuclideanCodebook, fill_codebook
 
 
@@ -51,6 +53,19 @@ class GroupedResidualVQ(nn.Module):
             total = total + _entry(layer, found.unbind(1))
         return total.transpose(1, 2)
 
+    def learn(self, rule: MovingAverage | None) -> None:
+        """Let training change the codebooks; see `EuclideanCodebook.learn`."""
+        for layer in self.layers:
+            for book in layer:
+                book.learn(rule)
+
+    def forward(self, x: Tensor, codebooks: Tensor | None = None) -> Quantised:
+        """Quantise `x` ``[B, D, F]`` in training, each example by the first of `codebooks` ``[B]`` (None: by all).
+
+        A layer's groups are used together or not at all, so those numbers are multiples of the groups.
+        """
+        return cascade([partial(_quantise, layer) for layer in self.layers], x, codebooks, groups=len(self.layers[0]))
+
     def fill(self, x: Tensor, generator: torch.Generator) -> None:
         """Give untrained codebooks entries on which `x` ``[B, D, F]`` takes many different codes."""
         residual = x.transpose(1, 2).flatten(0, 1)
@@ -62,3 +77,9 @@ class GroupedResidualVQ(nn.Module):
 def _entry(layer: Sequence[EuclideanCodebook], codes: Sequence[Tensor]) -> Tensor:
     """Vectors ``[B, F, D]`` of one layer for `codes`, ``[B, F]`` for each group."""
     return torch.cat([book.decode(code) for book, code in zip(layer, codes, strict=True)], dim=-1)
+
+
+def _quantise(layer: Sequence[EuclideanCodebook], x: Tensor, used: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+    pairs = (book(part, used) for book, part in zip(layer, x.chunk(len(layer), -1), strict=True))
+    codes, entries = zip(*pairs, strict=True)
+    return codes, torch.cat(entries, dim=-1)

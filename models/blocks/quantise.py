@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from math import log
 from typing import cast
 
@@ -10,15 +11,43 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from codecbench.models.blocks.learning import Averages, MovingAverage, Quantised, cascade
+
 
 class EuclideanCodebook(nn.Module):
     """`size` vectors of `dimension` values; a vector's code is the index of its nearest neighbour."""
 
     embed: Tensor
+    averages: Averages | None
 
     def __init__(self, size: int, dimension: int) -> None:
         super().__init__()
         self.register_buffer("embed", torch.zeros(size, dimension))
+        self.averages = None
+
+    def learn(self, rule: MovingAverage | None) -> None:
+        """Let training change the entries: by moving averages, or by gradient if `rule` is None."""
+        if rule is not None:
+            self.averages = Averages(self.embed, rule)
+            return
+        entries = self.embed
+        del self.embed
+        self.embed = nn.Parameter(entries)
+
+    def forward(self, x: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes ``[B, F]`` of `x` ``[B, F, D]``, and their entries ``[B, F, D]``.
+
+        In training mode, the examples of `used` ``[B]`` then move the entries that learn by moving averages.
+        """
+        heard = x.detach()
+        learns = self.averages is not None and self.training
+        if self.averages is not None and learns:
+            self.averages.start(self.embed, heard[used].flatten(0, 1))
+        codes = self.encode(heard)
+        entries = self.decode(codes)
+        if self.averages is not None and learns:
+            self.averages.update(self.embed, heard[used].flatten(0, 1), codes[used].flatten())
+        return codes, entries
 
     def scores(self, x: Tensor) -> Tensor:
         """Negative squared distances ``[N, size]`` of `x` ``[N, D]`` to every entry.
@@ -68,6 +97,20 @@ class ResidualVQ(nn.Module):
         for layer, code in zip(layers, codes.unbind(1), strict=True):
             total = total + layer.decode(code)
         return total.transpose(1, 2)
+
+    def learn(self, rule: MovingAverage | None) -> None:
+        """Let training change the codebooks; see `EuclideanCodebook.learn`."""
+        for layer in self.layers:
+            layer.learn(rule)
+
+    def forward(self, x: Tensor, codebooks: Tensor | None = None) -> Quantised:
+        """Quantise `x` ``[B, D, F]`` in training, each example by the first of `codebooks` ``[B]`` (None: by all)."""
+        return cascade([partial(_quantise, layer) for layer in self.layers], x, codebooks)
+
+
+def _quantise(layer: EuclideanCodebook, x: Tensor, used: Tensor) -> tuple[list[Tensor], Tensor]:
+    codes, entries = layer(x, used)
+    return [codes], entries
 
 
 def fill_codebooks(quantiser: ResidualVQ, x: Tensor, generator: torch.Generator) -> None:
