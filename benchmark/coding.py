@@ -7,23 +7,60 @@ with a reason; nothing is padded, cut or repaired.
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codecbench.audio import Audio, Clip, resample
 from codecbench.benchmark.resources import PeakMemory
 from codecbench.models.base import Card, Codec, Codes, OperatingPoint
-from codecbench.models.bitstream import pack, unpack
+from codecbench.models.bitstream import Packed, pack, unpack
 
 OUT_OF_MEMORY = "oom"
 """The reason of an item for which the GPU's memory did not suffice, alone in its batch."""
 
 
+TRACE_CHARACTERS = 2048
+
+
 class SystemFailure(Exception):
-    """The system's fault; `str` is the reason, such as ``length(expected 16000, got 15680)``."""
+    """The system's fault; `str` is the reason, such as ``length(expected 16000, got 15680)``.
+
+    Attributes:
+        trace: The end of the traceback, where the system raised.
+    """
+
+    def __init__(self, reason: str, trace: str = "") -> None:
+        super().__init__(reason)
+        self.trace = trace
+
+
+class ItemLost(SystemFailure):
+    """The process that had the item in hand is gone: all its points fail, and none is tried again."""
+
+
+@runtime_checkable
+class Hosted(Protocol):
+    """A codec whose work is done in processes of its own."""
+
+    def begin_item(self) -> None:
+        """The time limit of an item begins."""
+
+    def process(self, verb: Literal["encode", "decode"]) -> int | None:
+        """The process that does `verb`; None while there is none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What an encoder returned for one clip at one point, packed; with its wall time, and by how much it grew."""
+
+    packed: Packed
+    seconds: float
+    memory_mb: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,31 +108,54 @@ def code_clip(
 
     A nested codec encodes once, at the richest of `points`, and each point is a prefix of those codes.
     """
-    richest = max(points, key=lambda point: point.streams or 0)
-    shared: tuple[Codes, float] | None = None
-    for point in points:
-        with PeakMemory() as memory:
-            try:
-                if shared is None or not card.nested:
-                    shared = _encode(codec, card, clip, richest if card.nested else point)
-                codes = shared[0].prefix(point.streams) if card.nested and point.streams else shared[0]
-                outcome: Coded | SystemFailure = _through_bytes(codec, clip, codes, shared[1], memory)
-            except SystemFailure as failure:
-                outcome = failure
+    left = list(points)
+    for point, encoded in encode_clip(codec, card, clip, points):
+        outcome = decode_clip(codec, clip, encoded)
         yield point, outcome
+        left.remove(point)
+        if isinstance(outcome, ItemLost):
+            yield from ((other, outcome) for other in left)
+            return
 
 
-def _encode(codec: Codec, card: Card, clip: Clip, point: OperatingPoint) -> tuple[Codes, float]:
-    started = time.perf_counter()
-    items = _call(codec.encode, [clip], point)
-    seconds = time.perf_counter() - started
-    if not isinstance(items, list) or len(items) != 1 or not isinstance(items[0], Codes):
-        raise SystemFailure("contract(encode must return a list of one Codes a clip)")
-    codes = items[0]
+def encode_clip(
+    codec: Codec, card: Card, clip: Clip, points: Sequence[OperatingPoint]
+) -> Iterator[tuple[OperatingPoint, Encoded | SystemFailure]]:
+    """The first half of `code_clip`: to bytes."""
+    if isinstance(codec, Hosted):
+        codec.begin_item()
+    richest = max(points, key=lambda point: point.streams or 0)
+    shared: tuple[Codes, float, float | None] | None = None
+    lost: ItemLost | None = None
+    for point in points:
+        try:
+            if lost:
+                raise lost
+            if shared is None or not card.nested:
+                shared = _encode(codec, card, clip, richest if card.nested else point)
+            codes = shared[0].prefix(point.streams) if card.nested and point.streams else shared[0]
+            yield point, Encoded(pack(codes), *shared[1:])
+        except SystemFailure as failure:
+            lost = failure if isinstance(failure, ItemLost) else None
+            yield point, failure
+
+
+def _encode(codec: Codec, card: Card, clip: Clip, point: OperatingPoint) -> tuple[Codes, float, float | None]:
+    with PeakMemory(_process(codec, "encode")) as memory:
+        started = time.perf_counter()
+        codes = one_codes(call(codec.encode, [clip], point))
+        seconds = time.perf_counter() - started
     if (codes.length, codes.sample_rate, codes.channels) != (clip.length, clip.sample_rate, clip.channels):
         raise SystemFailure("contract(codes state another length, rate or channels than the clip's)")
     check_codes(card, point, codes)
-    return codes, seconds
+    return codes, seconds, memory.growth_mb()
+
+
+def one_codes(items: Any) -> Codes:
+    """The codes of one clip, of all that an encoder may return for it."""
+    if not isinstance(items, list) or len(items) != 1 or not isinstance(items[0], Codes):
+        raise SystemFailure("contract(encode must return a list of one Codes a clip)")
+    return items[0]
 
 
 def check_codes(card: Card, point: OperatingPoint, codes: Codes) -> None:
@@ -119,26 +179,39 @@ def check_codes(card: Card, point: OperatingPoint, codes: Codes) -> None:
             raise SystemFailure(f"codes(side information '{name}' of {array.dtype} is not on the card)")
 
 
-def _through_bytes(codec: Codec, clip: Clip, codes: Codes, encode_seconds: float, memory: PeakMemory) -> Coded:
-    packed = pack(codes)
-    received = unpack(packed.to_bytes())
-    started = time.perf_counter()
-    outputs = _call(codec.decode, [received])
-    decode_seconds = time.perf_counter() - started
-    if not isinstance(outputs, list) or len(outputs) != 1:
-        raise SystemFailure("contract(decode must return a list of one array an item)")
-    output = _check_output(outputs[0], clip)
+def decode_clip(codec: Codec, clip: Clip, encoded: Encoded | SystemFailure) -> Coded | SystemFailure:
+    """The second half of `code_clip`: from bytes; `clip` tells the length that must come out, and no more."""
+    if isinstance(encoded, SystemFailure):
+        return encoded
+    received = unpack(encoded.packed.to_bytes())
+    try:
+        with PeakMemory(_process(codec, "decode")) as memory:
+            started = time.perf_counter()
+            output = one_output(call(codec.decode, [received]))
+            seconds = time.perf_counter() - started
+        samples = _check_output(output, clip)
+    except SystemFailure as failure:
+        return failure
+    grown = [mb for mb in (encoded.memory_mb, memory.growth_mb()) if mb is not None]
     return Coded(
-        received, packed.bits, packed.header_bits, output, clip.sample_rate,
-        encode_seconds, decode_seconds, memory.growth_mb(),
+        received, encoded.packed.bits, encoded.packed.header_bits, samples, clip.sample_rate,
+        encoded.seconds, seconds, max(grown, default=None),
     )  # fmt: skip
 
 
-def _check_output(output: Any, clip: Clip) -> Audio:
+def one_output(outputs: Any) -> NDArray[Any]:
+    """The float samples ``[C, T]`` of one clip, of all that a decoder may return for it; a tensor will do."""
+    if not isinstance(outputs, list) or len(outputs) != 1:
+        raise SystemFailure("contract(decode must return a list of one array an item)")
+    output = outputs[0]
     if hasattr(output, "detach"):
         output = output.detach().cpu().numpy()
     if not isinstance(output, np.ndarray) or output.dtype.kind != "f" or output.ndim != 2:
         raise SystemFailure(f"contract(decode returned {_describe(output)}, not float samples [C, T])")
+    return output
+
+
+def _check_output(output: NDArray[Any], clip: Clip) -> Audio:
     if output.shape != clip.samples.shape:
         raise SystemFailure(f"length(expected {list(clip.samples.shape)}, got {list(output.shape)})")
     bad = int(output.size - np.isfinite(output).sum())
@@ -147,21 +220,34 @@ def _check_output(output: Any, clip: Clip) -> Audio:
     return np.ascontiguousarray(output.astype(np.float32).mean(axis=0, dtype=np.float32))
 
 
+def _process(codec: Codec, verb: Literal["encode", "decode"]) -> int | None:
+    return codec.process(verb) if isinstance(codec, Hosted) else None
+
+
 def _describe(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {list(value.shape)}"
     return type(value).__name__
 
 
-def _call(function: Any, *arguments: Any) -> Any:
+def call(function: Any, *arguments: Any) -> Any:
+    """What `function` of a system returns; whatever it raises becomes a `SystemFailure`."""
     try:
         return function(*arguments)
+    except SystemFailure:
+        raise
     except MemoryError as error:
-        raise SystemFailure("memory") from error
+        raise SystemFailure("memory", last_trace(error)) from error
     except Exception as error:
+        reason = f"exception({type(error).__name__}: {one_line(error)})"
         if type(error).__name__ == "OutOfMemoryError":  # torch's, known by its name so that torch need not be here
-            raise SystemFailure(OUT_OF_MEMORY) from error
-        raise SystemFailure(f"exception({type(error).__name__}: {one_line(error)})") from error
+            reason = OUT_OF_MEMORY
+        raise SystemFailure(reason, last_trace(error)) from error
+
+
+def last_trace(error: BaseException) -> str:
+    """The end of the traceback of `error`."""
+    return "".join(traceback.format_exception(error))[-TRACE_CHARACTERS:]
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
