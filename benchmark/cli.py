@@ -55,6 +55,8 @@ def run(
     jobs: Annotated[int | None, typer.Option(help="Processes; by default one a core.", min=1)] = None,
     device: Annotated[str | None, typer.Option(help="Torch device.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds an item may take.")] = None,
+    keep_codes: Annotated[bool | None, typer.Option("--keep-codes", help="Keep the packed codes with the run.")] = None,
+    keep_audio: Annotated[int | None, typer.Option(help="Keep outputs of N utterances a dataset, to listen.")] = None,
     out: Annotated[Path, typer.Option(help="The run folder; a run that was interrupted there is resumed.")] = Path(
         "run"
     ),
@@ -78,6 +80,7 @@ def run(
     overrides: dict[str, Any] = {
         "models": chosen, "points": _split(points), "datasets": _split(datasets), "metrics": _split(metrics),
         "limit": limit, "random_weights": random_weights, "device": device, "timeout": timeout,
+        "keep_codes": keep_codes, "keep_audio": keep_audio,
     }  # fmt: skip
     command = shlex.join(["codecbench", *sys.argv[1:]])
     outcome = run_sweep(read_sweep(sweep, overrides), out, engine=engine, jobs=jobs, command=command, quiet=quiet)

@@ -78,6 +78,15 @@ class Plan:
     metrics: tuple[str, ...]
     timeout: float
     cache: Path
+    folder: Path
+    keep_codes: bool = False
+    keep_audio: int = 0
+
+    def audible(self, dataset: str) -> frozenset[str]:
+        """The utterances of `dataset` whose outputs are kept: `keep_audio` of them, spread over it."""
+        names = [utterance.id for utterance in self.datasets[dataset].dataset.utterances]
+        kept = min(self.keep_audio, len(names))
+        return frozenset(names[k * len(names) // kept] for k in range(kept))
 
     def item_keys(self) -> Iterable[ItemKey]:
         """Every item of the run."""
@@ -121,12 +130,13 @@ class Plan:
         }
 
 
-def make_plan(sweep: Sweep, cache: Path, progress: Callable[[str, int, int], None] | None = None) -> Plan:
+def make_plan(sweep: Sweep, cache: Path, folder: Path, progress: Callable[[str, int, int], None] | None = None) -> Plan:
     """Resolve a sweep.
 
     Args:
         sweep: What to run.
         cache: Folder of the persistent cache.
+        folder: The run folder, where kept codes and outputs go.
         progress: Called with a dataset's name, recordings checked, and their number.
 
     Raises:
@@ -151,7 +161,7 @@ def make_plan(sweep: Sweep, cache: Path, progress: Callable[[str, int, int], Non
     return Plan(
         _by_name("model", {s.label: s for s in systems}, len(systems)),
         _by_name("dataset", {d.name: d for d in datasets}, len(datasets)),
-        names, sweep.timeout, cache,
+        names, sweep.timeout, cache, folder, sweep.keep_codes, sweep.keep_audio,
     )  # fmt: skip
 
 

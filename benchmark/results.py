@@ -2,7 +2,8 @@
 
 ``results.parquet`` has one row a (system, point, dataset, utterance, metric), sorted, and depends on nothing but the
 work: the same work gives the same bytes. Utterance ``*`` marks a value of the whole corpus. What differs from run to
-run (seconds, memory) stands apart in ``timings.parquet``.
+run (seconds, memory) stands apart in ``timings.parquet``. ``evidence.parquet`` names the codes and outputs that were
+kept of an item, and holds the texts that were heard; it depends on nothing but the work, too.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from codecbench.benchmark.evidence import evidence_rows
 from codecbench.benchmark.plan import Plan
 from codecbench.benchmark.segments import write_atomically
 from codecbench.benchmark.store import RunStore
@@ -29,6 +31,10 @@ TIMING_COLUMNS = {
     "system": "string", "point": "string", "dataset": "string", "utterance": "string",
     "encode_seconds": "float64", "decode_seconds": "float64", "peak_memory_mb": "float64", "duration": "float64",
 }  # fmt: skip
+EVIDENCE_COLUMNS = {
+    "system": "string", "point": "string", "dataset": "string", "utterance": "string",
+    "codes": "string", "output": "string", "reference": "string", "texts": "string",
+}  # fmt: skip
 CORPUS = "*"
 
 
@@ -41,8 +47,9 @@ def write_results(plan: Plan, store: RunStore) -> tuple[dict[str, str], dict[str
     counts = Counter(row["status"] for row in rows if row["utterance"] != CORPUS)
     digest = _write_table(store.folder / "results.parquet", rows, RESULT_COLUMNS)
     _write_table(store.folder / "timings.parquet", sorted(_timing_rows(store), key=_key), TIMING_COLUMNS)
+    evidence = _write_table(store.folder / "evidence.parquet", evidence_rows(store.items), EVIDENCE_COLUMNS)
     order = ("ok", "undefined", "failed", "error", "missing")
-    return {"results.parquet": digest}, {status: counts[status] for status in order}
+    return {"results.parquet": digest, "evidence.parquet": evidence}, {status: counts[status] for status in order}
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:

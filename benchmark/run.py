@@ -53,7 +53,7 @@ def run_sweep(
     """
     with locked(out):
         progress = Progress(quiet)
-        plan = make_plan(sweep, cache_dir("values"), progress.checking)
+        plan = make_plan(sweep, cache_dir("values"), out, progress.checking)
         store = RunStore(out, plan.identity())
         manifest = _manifest(plan, sweep, out, command, store.manifest)
         try:

@@ -71,6 +71,7 @@ class Scorer:
             "frames": [len(stream) for stream in coded.codes.streams],
             "timing": [coded.encode_seconds, coded.decode_seconds, coded.memory_mb],
             "tokens": "",
+            "texts": {name: text for value in values.values() for name, text in value.texts.items()},
             "values": _to_json(values),
         }
 

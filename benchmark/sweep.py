@@ -43,6 +43,8 @@ class Sweep(_Strict):
         random_weights: Seed for the models that take weights.
         device: Torch device.
         timeout: Seconds an item may take before its process is killed.
+        keep_codes: Keep the packed codes of every item with the run.
+        keep_audio: Keep the outputs of so many utterances of each dataset with the run, to listen to.
     """
 
     models: tuple[ModelChoice, ...] = Field(min_length=1)
@@ -53,6 +55,8 @@ class Sweep(_Strict):
     random_weights: int | None = Field(default=None, ge=0)
     device: str = "cpu"
     timeout: float = Field(default=300, gt=0)
+    keep_codes: bool = False
+    keep_audio: int = Field(default=0, ge=0)
 
     @field_validator("models", "datasets", mode="before")
     @classmethod

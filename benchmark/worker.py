@@ -14,6 +14,7 @@ from typing import Any
 
 from codecbench.benchmark.cache import DiskCache
 from codecbench.benchmark.coding import OUT_OF_MEMORY, SystemFailure, code_clip, codec_input, one_line
+from codecbench.benchmark.evidence import Keeper
 from codecbench.benchmark.plan import Plan, PlannedSystem, Unit
 from codecbench.benchmark.probe import Probe
 from codecbench.benchmark.resources import PeakMemory, die_with_parent
@@ -51,6 +52,7 @@ class Worker:
         self.plan = plan
         self.references = References(plan, cache)
         self.scorer = Scorer(plan, cache)
+        self.keeper = Keeper(plan)
         self._loaded: tuple[str, Codec] | None = None
         self._probe: Probe | None = None
         self._load_memory_mb = 0.0
@@ -135,4 +137,6 @@ class Worker:
                 row["timing"][2] = outcome.memory_mb + self._load_memory_mb
             if outcome.codes.streams and (not system.card.nested or point == system.richest):
                 row["tokens"] = tokens_of(outcome)
+            if kept := self.keeper.keep(unit.dataset, utterance, outcome, reference):
+                row["evidence"] = kept
             yield point.name, {**facts, **row}

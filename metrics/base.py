@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast
 
 import numpy as np
@@ -162,10 +162,14 @@ class Output(Signal):
 
 @dataclass(frozen=True)
 class Score:
-    """A value and its `weight` in the mean over a corpus: 1, or a count where the mean is a ratio of sums."""
+    """A value and its `weight` in the mean over a corpus: 1, or a count where the mean is a ratio of sums.
+
+    `texts` are what the value was computed from, where that is text: what was said, what was heard.
+    """
 
     value: float
     weight: float = 1.0
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -176,6 +180,7 @@ class Value:
     reason: str = ""
     value: float | None = None
     weight: float = 1.0
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -261,7 +266,7 @@ def evaluate(metric: Metric, reference: Reference, output: Output) -> Value:
     score = result if isinstance(result, Score) else Score(float(result))
     if not np.isfinite(score.value):
         return Value("error", f"metric(returned {score.value})")
-    return Value("ok", "", float(score.value), float(score.weight))
+    return Value("ok", "", float(score.value), float(score.weight), score.texts)
 
 
 def _check_domain(metric: Metric, reference: Reference) -> None:

@@ -63,9 +63,11 @@ def error_rate(
     expected = normalise(truth, language)
     if not expected:
         raise Undefined("empty_ref")
-    found = normalise(asr.transcript(output if heard == "output" else reference, spec, language), language)
-    errors, count = edits(expected, found, unit)
-    return Score(errors / count, count)
+    found = asr.transcript(output if heard == "output" else reference, spec, language)
+    errors, count = edits(expected, normalise(found, language), unit)
+    variant = f":{spec}" if spec else ""
+    texts = {f"{heard}{variant}": found, "said" if target == "text" else f"original{variant}": truth}
+    return Score(errors / count, count, texts)
 
 
 def edits(expected: str, found: str, unit: Unit) -> tuple[int, int]:

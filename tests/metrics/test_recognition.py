@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,10 @@ def hears(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def rate(name: str, *, text: str = "red green blue black", samples: Any = CODED, **facts: Any) -> Value:
+    return replace(outcome(name, text=text, samples=samples, **facts), texts={})
+
+
+def outcome(name: str, *, text: str = "red green blue black", samples: Any = CODED, **facts: Any) -> Value:
     facts = {"language": "en", "transcript": text, **facts}
     return evaluate(METRICS[name], Reference(ORIGINAL, 16_000, **facts), Output(samples, 16_000))
 
@@ -123,6 +128,13 @@ def test_each_rate_compares_what_it_says(hears: Any) -> None:
     assert rate("dwer") == Value("ok", "", 2 / 4, 4)
     assert rate("cer") == Value("ok", "", 4 / 20, 20)
     assert rate("dcer") == Value("ok", "", 2 / 20, 20)
+
+
+def test_each_rate_names_the_texts_that_it_compares(hears: Any) -> None:
+    hears("Red green.", "Read green.")
+    assert outcome("cer", text="Red, green").texts == {"said": "Red, green", "output": "Read green."}
+    assert outcome("dwer").texts == {"original": "Red green.", "output": "Read green."}
+    assert outcome("wer_original", text="Red").texts == {"said": "Red", "original": "Red green."}
 
 
 def test_a_corpus_has_one_rate(hears: Any) -> None:
