@@ -8,7 +8,7 @@ closes, as it does when the worker dies, however that happens. Its last word on 
 """
 
 # pathlib would triple the time that this script takes to start
-# ruff: noqa: PTH
+# ruff: noqa: PTH102, PTH106, PTH116, PTH123, PTH208
 
 from __future__ import annotations
 

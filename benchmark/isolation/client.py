@@ -1,0 +1,226 @@
+"""A codec in a process of its own, as the rest of the worker sees it: an ordinary `Codec`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from codecbench.audio import Audio, Clip
+from codecbench.benchmark.coding import OUT_OF_MEMORY, ItemLost, SystemFailure
+from codecbench.benchmark.isolation.levels import Level, Limits, files_of
+from codecbench.benchmark.isolation.loading import LoadFailure
+from codecbench.benchmark.isolation.log import CappedLog, printable
+from codecbench.benchmark.isolation.plain import to_plain
+from codecbench.benchmark.isolation.process import HostProcess
+from codecbench.benchmark.isolation.protocol import Message, ProtocolError, unwire_many, wire_many
+from codecbench.benchmark.resources import PeakMemory
+from codecbench.models.base import Card, Codec, Codes, LoadOptions, OperatingPoint
+
+TIMEOUTS_IN_A_ROW = 3
+_SMALL = 16 << 20
+_REASON_CHARACTERS, _TRACE_CHARACTERS = 400, 2048
+_REASONS = ("exception(", "contract(", "memory", OUT_OF_MEMORY)
+
+
+@dataclass(frozen=True)
+class HostSettings:
+    """How the hosts of one system are started.
+
+    Attributes:
+        target: What to load.
+        options: How.
+        level: ``process`` or ``bwrap``.
+        limits: What a host may use.
+        python: The interpreter; this one by default.
+        audit: Encoder and decoder are different processes.
+        log: Where to keep what the hosts print.
+        lifeline: See `HostProcess`.
+    """
+
+    target: str
+    options: LoadOptions
+    level: Level
+    limits: Limits
+    python: Path | None = None
+    audit: bool = False
+    log: Path | None = None
+    lifeline: int | None = None
+
+
+@dataclass
+class _Slot:
+    """A host, or the place of one that is still to be started."""
+
+    process: HostProcess | None = None
+    parameters: int = 0
+
+
+@dataclass
+class Witnessed:
+    """What the hosts of a system were seen to do by their own witness: paths written, addresses on the network."""
+
+    wrote: set[str] = field(default_factory=set)
+    network: set[str] = field(default_factory=set)
+
+    def note(self, facts: dict[str, Any]) -> None:
+        """Take what a message says of it."""
+        for name, noted in (("wrote", self.wrote), ("network", self.network)):
+            said = facts.get(name)
+            if isinstance(said, list) and len(noted) < 100:
+                noted.update(_clean(text, 1000) for text in said[:100] if isinstance(text, str))
+
+
+class IsolatedCodec(Codec):
+    """A codec whose adapter runs in a host, which is started at its first use and again after each death.
+
+    Args:
+        card: The adapter's card.
+        settings: How to start its hosts.
+    """
+
+    def __init__(self, card: Card, settings: HostSettings) -> None:
+        self.card = card  # type: ignore[misc]  # an adapter's is the class's; a proxy has its adapter's
+        self.settings = settings
+        self.witnessed = Witnessed()
+        self.load_memory_mb = 0.0
+        self._log = CappedLog()
+        self._encoder = _Slot()
+        self._decoder = _Slot() if settings.audit else self._encoder
+        self._deadline = float("inf")
+        self._timeouts, self._timed_out = 0, False
+
+    def start(self) -> None:
+        """Start the host and load the system.
+
+        Raises:
+            LoadFailure: It cannot be loaded.
+        """
+        try:
+            for slot in (self._encoder, self._decoder):
+                self._running(slot)
+        except ItemLost as lost:
+            self.close()
+            raise LoadFailure(str(lost), lost.trace) from lost
+
+    def close(self) -> None:
+        """End the hosts; they start again when they are needed."""
+        for slot in (self._encoder, self._decoder):
+            if slot.process:
+                slot.process.end()
+                slot.process = None
+        if self.settings.log:
+            self._log.save(self.settings.log)
+
+    def begin_item(self) -> None:
+        """The time limit of an item begins."""
+        self._timeouts, self._timed_out = (self._timeouts if self._timed_out else 0), False
+        self._deadline = time.monotonic() + self.settings.limits.item_seconds
+
+    def condemned(self) -> str:
+        """Why no more items are to be tried; empty if they are."""
+        return f"timeout({TIMEOUTS_IN_A_ROW} items in a row)" if self._timeouts >= TIMEOUTS_IN_A_ROW else ""
+
+    def process(self, verb: Literal["encode", "decode"]) -> int | None:
+        """See `codecbench.benchmark.coding.Hosted`."""
+        slot = self._encoder if verb == "encode" else self._decoder
+        self._running(slot)
+        return slot.process.process() if slot.process else None
+
+    def parameters(self) -> int:
+        """See `Codec`."""
+        return self._encoder.parameters
+
+    def encode(self, clips: Sequence[Clip], point: OperatingPoint) -> list[Codes]:
+        """See `Codec`; one clip at a time."""
+        return [self._encode(clip, point) for clip in clips]
+
+    def _encode(self, clip: Clip, point: OperatingPoint) -> Codes:
+        facts = {"sample_rate": clip.sample_rate, "point": to_plain(point)}
+        answer = self._ask(self._encoder, Message("encode", facts, (clip.samples,)), _SMALL + 64 * clip.samples.size)
+        try:
+            codes = unwire_many(answer.facts.get("codes"), answer.arrays)
+        except ProtocolError as error:
+            raise SystemFailure(f"contract(protocol: {error})") from error
+        except ValueError as error:
+            raise SystemFailure(f"codes({_clean(str(error), _REASON_CHARACTERS)})") from error
+        if len(codes) != 1:
+            raise SystemFailure("contract(protocol: codes of another number of clips)")
+        return codes[0]
+
+    def decode(self, codes: Sequence[Codes]) -> list[Audio]:
+        """See `Codec`; one item at a time."""
+        return [self._decode(item) for item in codes]
+
+    def _decode(self, item: Codes) -> Audio:
+        facts, arrays = wire_many([item])
+        cap = _SMALL + 32 * item.length * item.channels
+        answer = self._ask(self._decoder, Message("decode", {"codes": facts}, arrays), cap)
+        if len(answer.arrays) != 1:
+            raise SystemFailure("contract(protocol: another number of outputs)")
+        return answer.arrays[0]
+
+    def _ask(self, slot: _Slot, request: Message, cap: int) -> Message:
+        host = self._running(slot)
+        try:
+            answer = host.ask(request, self._deadline, cap)
+        except ItemLost as lost:
+            self._timed_out = str(lost).startswith("timeout(")
+            self._timeouts += self._timed_out
+            raise
+        self.witnessed.note(dict(answer.facts))
+        if answer.kind == "failed":
+            reason = _clean(str(answer.facts.get("reason")), _REASON_CHARACTERS)
+            if not reason.startswith(_REASONS):
+                reason = f"contract(protocol: {reason})"
+            if reason == OUT_OF_MEMORY:
+                self.close()  # a GPU's allocator does not recover well: a fresh process takes the rest
+            raise SystemFailure(reason, _trace(answer))
+        return answer
+
+    def _running(self, slot: _Slot) -> HostProcess:
+        """The host of `slot`, loaded; started if need be, at no cost to the item in hand."""
+        if slot.process and slot.process.alive:
+            return slot.process
+        started = time.monotonic()
+        settings = self.settings
+        slot.process = HostProcess(
+            settings.level, settings.limits, self._log, python=settings.python, lifeline=settings.lifeline,
+            readable=files_of(settings.target, self.card, settings.options),
+        )  # fmt: skip
+        deadline = started + settings.limits.load_seconds
+        try:
+            slot.process.ask(Message("ping"), deadline, 0)
+            with PeakMemory(slot.process.process()) as memory:
+                facts = {"target": absolute(settings.target), "options": to_plain(settings.options)}
+                answer = slot.process.ask(Message("load", facts), deadline, 0)
+        except ItemLost as lost:
+            slot.process = None
+            reason = f"timeout({settings.limits.load_seconds:g} s)" if str(lost).startswith("timeout") else str(lost)
+            last = self._log.text().rstrip().rpartition("\n")[2]
+            raise ItemLost(f"load({_clean(f'{reason}: {last}' if last else reason, _REASON_CHARACTERS)})") from lost
+        if answer.kind != "done":
+            self.close()
+            reason = _clean(str(answer.facts.get("reason")), _REASON_CHARACTERS)
+            raise ItemLost(reason if reason.startswith(("load(", "weights(")) else f"load({reason})", _trace(answer))
+        self.witnessed.note(dict(answer.facts))
+        slot.parameters = answer.fact("parameters", int)
+        self.load_memory_mb = max(self.load_memory_mb, memory.growth_mb() or 0.0)
+        self._deadline += time.monotonic() - started
+        return slot.process
+
+
+def absolute(target: str) -> str:
+    """`target`, its file named from the root: a host has another working folder."""
+    path, colon, attribute = target.rpartition(":")
+    return f"{Path(path).absolute()}:{attribute}" if colon and path.endswith(".py") else target
+
+
+def _trace(answer: Message) -> str:
+    return printable(str(answer.facts.get("trace", ""))[-_TRACE_CHARACTERS:].encode(errors="replace"))
+
+
+def _clean(text: str, limit: int) -> str:
+    return "".join(c if c.isprintable() else " " for c in text[:limit])
