@@ -25,8 +25,11 @@ The release's denoising encoder is left out, for it is to change what it hears.
 
 The release, code and weights, is under CC-BY-NC 4.0: not for commercial use. This code was written anew.
 
-A clip is coded as the release's offline test does it, from a silent past. Its streaming demo starts from the state
-that 8192 zeros leave behind instead, and so differs in the first frames.
+A clip is coded as the release's offline test does it, from a silent past, in one or as a stream. The release's
+streaming demo differs in the first frames: it starts from the state that 8192 zeros leave behind, and its decoder takes
+zeros for the frame before the first, where offline it repeats the first.
+
+A frame hears no sample after its first: its token is known 299 samples (319) before its samples end.
 """
 
 from __future__ import annotations
@@ -86,7 +89,8 @@ def _card(name: str, sample_rate: int, data: str, *, codebooks: int = 8, hop: in
     return Card(
         name=f"audiodec_{name}", kind="codec", family="AudioDec", track="official", sample_rate=sample_rate, channels=1,
         points=(OperatingPoint(f"{kbps:g}kbps", kbps, codebooks),), streams=(Stream(1024, frame_rate),) * codebooks,
-        causal=True, weights=(RELEASE,), weights_licence=LICENCE, training_data=(data,), paper="arXiv:2305.16608",
+        causal=True, lookahead=1 - hop, streaming=True, weights=(RELEASE,), weights_licence=LICENCE,
+        training_data=(data,), paper="arXiv:2305.16608",
     )  # fmt: skip
 
 

@@ -83,7 +83,11 @@ class Card:
         side: Arrays sent beside the tokens.
         causal: The encoder and decoder look at no later sample than their frame's end; None if unknown.
         delay: Declared delay of the output in samples at `sample_rate`, which the adapter has removed already.
-        lookahead: Samples beyond the end of a frame that its tokens, or its samples, may depend on; None if unknown.
+        lookahead: Samples beyond the end of a frame that must have come in before the frame can come out: of encoder
+            and decoder together, with `delay`. Negative where the rest of the frame itself is not needed; None if
+            unknown. A frame and the look-ahead are the algorithmic latency, which `codecbench.models.latency` measures.
+        warm_up: Samples of a clip's start that must have come in before anything can come out, where they are more
+            than a frame and the look-ahead: of a codec that mirrors them, to have a past.
         streaming: It has `Codec.encode_stream` and `Codec.decode_stream`.
         tasks: What a language model can do.
         licence: SPDX identifier of the model's code or implementation.
@@ -91,6 +95,7 @@ class Card:
         unpublished: It takes weights, but none were ever published: it runs on a file of the user's or random ones.
         weights_licence: SPDX identifier (or name) of the weights' licence.
         training_data: The training sets, as published.
+        contamination: What is known of test recordings among the training data, such as ``none of the test sets``.
         paper: arXiv identifier, DOI or standard.
         requires: The extra of this package that the system needs, such as ``codec2``.
         requirements: Packages (PEP 508) that the system needs and this package's environment lacks; it then runs
@@ -111,6 +116,7 @@ class Card:
     causal: bool | None = None
     delay: int = 0
     lookahead: int | None = None
+    warm_up: int = 0
     streaming: bool = False
     tasks: tuple[Task, ...] = ()
     licence: str = "Apache-2.0"
@@ -118,6 +124,7 @@ class Card:
     unpublished: bool = False
     weights_licence: str = ""
     training_data: tuple[str, ...] = ()
+    contamination: str = ""
     paper: str = ""
     requires: str = ""
     requirements: tuple[str, ...] = ()
@@ -257,15 +264,18 @@ class Codec(ABC):
 class EncodeStream(ABC):
     """An encoder with state, for one clip.
 
-    The pieces that it returns, joined, are the codes of the whole clip; the docstring of a codec whose released
-    streaming differs from its offline mode says where.
+    What it returns, joined by `codecbench.models.streaming.join_codes`, is what `Codec.encode` returns for the whole
+    clip, but where rounding decides between two equally near entries. Its memory does not grow. Any number of streams
+    of a codec may run at once; each is for one clip, and is spent after `finish`.
     """
 
     @abstractmethod
     def push(self, samples: Audio) -> Codes:
-        """Take the next samples ``[C, T]``, any ``T``; return the tokens that are now certain, maybe none.
+        """Take the next samples ``[C, T]``, any ``T``, also none; return the tokens that are now certain, maybe none.
 
-        The `length` of what is returned is ``T``, so that the lengths of all pieces add up to the clip's.
+        That is, from the card's `warm_up` samples on: of ``n`` samples so far, at least the first
+        ``(n - lookahead) // hop`` frames. The `length` of what is returned is ``T``, so that the lengths of all pieces
+        add up to the clip's. It has all streams of the point, empty ones too.
         """
 
     @abstractmethod
@@ -274,11 +284,18 @@ class EncodeStream(ABC):
 
 
 class DecodeStream(ABC):
-    """A decoder with state, for one clip."""
+    """A decoder with state, for one clip.
+
+    What it returns, end to end and cut to the clip's length, is what `Codec.decode` returns, but for rounding. As for
+    encoders, its memory does not grow, and any number may run at once.
+    """
 
     @abstractmethod
     def push(self, codes: Codes) -> Audio:
-        """Take the next tokens (all streams, some frames); return the samples ``[C, T]`` that are now certain."""
+        """Take the next tokens (all streams, some frames); return the samples ``[C, T]`` that are now certain.
+
+        The `length` of `codes` says nothing here. So the samples may be more than the clip has, by less than a frame.
+        """
 
     @abstractmethod
     def finish(self, length: int) -> Audio:

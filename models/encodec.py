@@ -1,7 +1,7 @@
 """EnCodec at 24 kHz (mono, causal) and 48 kHz (stereo), our implementation of arXiv:2210.13438.
 
 Equal to the released code on equal weights. The 24 kHz model is causal but for the first frames of a clip: the release
-mirrors the signal at its start, so those depend on the few frames after them.
+mirrors the signal at its start, so the first 7 depend on each other, and a stream gives them together.
 
 The 48 kHz model cuts a clip into segments of 1 s that overlap by 1 %, scales each to unit power, and codes each on its
 own. The scale of every segment is sent as a 32-bit float. A stream of its codes is the segments' frames one after
@@ -12,13 +12,24 @@ full stride, the released overlap-add stops with an error; this one decodes such
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from codecbench import weights
 from codecbench.audio import Audio, Clip
-from codecbench.models.base import Card, Codec, Codes, LoadOptions, OperatingPoint, SideInfo, Stream
+from codecbench.models.base import (
+    Card,
+    Codec,
+    Codes,
+    DecodeStream,
+    EncodeStream,
+    LoadOptions,
+    OperatingPoint,
+    SideInfo,
+    Stream,
+)
+from codecbench.models.streaming import NetworkDecodeStream, NetworkEncodeStream
 from codecbench.weights import WeightFile
 
 if TYPE_CHECKING:
@@ -32,7 +43,7 @@ CODEBOOK_SIZE = 1024
 
 def _card(
     name: str, sample_rate: int, channels: int, kbps: Sequence[float], *, file: WeightFile,
-    causal: bool, data: tuple[str, ...], side: tuple[SideInfo, ...] = (),
+    causal: bool, data: tuple[str, ...], side: tuple[SideInfo, ...] = (), **facts: Any,
 ) -> Card:  # fmt: skip
     frame_rate = sample_rate / HOP
     bits = CODEBOOK_SIZE.bit_length() - 1
@@ -41,7 +52,7 @@ def _card(
         name=name, kind="codec", family="EnCodec", track="official", sample_rate=sample_rate, channels=channels,
         points=points, streams=(Stream(CODEBOOK_SIZE, frame_rate),) * (points[-1].streams or 0), nested=True,
         side=side, causal=causal, weights=(file,), weights_licence=file.licence, training_data=data,
-        paper="arXiv:2210.13438",
+        paper="arXiv:2210.13438", **facts,
     )  # fmt: skip
 
 
@@ -147,8 +158,17 @@ class Encodec24(Encodec):
     card = _card(
         "encodec_24khz", 24_000, 1, (1.5, 3, 6, 12, 24), causal=True, file=_file("encodec_24khz-d7cc33bc.th"),
         data=("DNS Challenge 4", "Common Voice", "AudioSet", "FSD50K", "MTG-Jamendo"),
+        lookahead=0, warm_up=7 * HOP, streaming=True,
     )  # fmt: skip
     norm = "weight"
+
+    def encode_stream(self, point: OperatingPoint) -> EncodeStream:
+        """An encoder that takes a clip in pieces."""
+        return NetworkEncodeStream(self._network, self.card, point, self._device)
+
+    def decode_stream(self, point: OperatingPoint) -> DecodeStream:  # noqa: ARG002
+        """A decoder that takes codes in pieces."""
+        return NetworkDecodeStream(self._network, self._device)
 
 
 class Encodec48(Encodec):

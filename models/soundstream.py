@@ -8,7 +8,8 @@ each, and no denoising condition.
 ``soundstream_16khz`` has the layout of NaturalSpeech 2 (arXiv:2304.09116) and the weights that the package
 ``soundstream`` (MIT licence, version 0.0.1) loads. Equal to the package on clips of whole frames of 200 samples; others
 are extended with zeros, where the package drops what is beyond. It mirrors the start of a signal, for which clips
-under 2200 samples are too short; the package refuses those, and here they are first extended with zeros.
+under 2200 samples are too short; the package refuses those, and here they are first extended with zeros. A stream
+gives its first tokens, 11 frames of them, after as many samples.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ TRAINING_STATE = r"^quantizer\..*\.(initted|cluster_size|embed_avg)$"
 
 def _card(
     name: str, sample_rate: int, hop: int, codebooks: Sequence[int], *, file: WeightFile | None = None,
-    data: tuple[str, ...] = (),
+    warm_up: int = 0, data: tuple[str, ...] = (),
 ) -> Card:  # fmt: skip
     frame_rate = sample_rate / hop
     rates = [(count, count * frame_rate * 10 / 1000) for count in codebooks]
@@ -54,8 +55,8 @@ def _card(
         name=name, kind="codec", family="SoundStream", track="official", sample_rate=sample_rate, channels=1,
         points=tuple(OperatingPoint(f"{kbps:g}kbps", kbps, count) for count, kbps in rates),
         streams=(Stream(CODEBOOK_SIZE, frame_rate),) * codebooks[-1], nested=True, causal=True,
-        weights=(file,) if file else (), unpublished=file is None, weights_licence=file.licence if file else "",
-        training_data=data, paper="arXiv:2107.03312",
+        lookahead=0, warm_up=warm_up, streaming=True, weights=(file,) if file else (), unpublished=file is None,
+        weights_licence=file.licence if file else "", training_data=data, paper="arXiv:2107.03312",
     )  # fmt: skip
 
 
@@ -108,7 +109,7 @@ class SoundStream16(SoundStreamSystem):
     """The SoundStream of the package ``soundstream``, 16 kHz."""
 
     card: ClassVar[Card] = _card(
-        "soundstream_16khz", 16_000, 200, (16,), data=("Multilingual LibriSpeech (English)",),
+        "soundstream_16khz", 16_000, 200, (16,), warm_up=2_200, data=("Multilingual LibriSpeech (English)",),
         file=WeightFile(
             "soundstream_variant_naturalspeech2.pt",
             "https://huggingface.co/haydenshively/SoundStream/resolve/main/soundstream_variant_naturalspeech2.pt",

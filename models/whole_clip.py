@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 import numpy as np
 
 from codecbench.audio import Audio, Clip
-from codecbench.models.base import Codec, Codes, OperatingPoint
+from codecbench.models import streaming
+from codecbench.models.base import Codec, Codes, DecodeStream, EncodeStream, OperatingPoint
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -59,6 +60,20 @@ class WholeClipCodec(Codec):
     def parameters(self) -> int:
         """Number of learnt parameters that encode and decode, without the codebooks."""
         return self._parameters
+
+    def encode_stream(self, point: OperatingPoint) -> EncodeStream:
+        """An encoder that takes a clip in pieces; only of a codec whose card says `streaming`."""
+        if not self.card.streaming:
+            return super().encode_stream(point)
+        network = cast("streaming.Network", self._network)
+        whole = self._network.net.hop if self.zero_padded else 1
+        return streaming.NetworkEncodeStream(network, self.card, point, self._device, whole)
+
+    def decode_stream(self, point: OperatingPoint) -> DecodeStream:
+        """A decoder that takes codes in pieces; only of a codec whose card says `streaming`."""
+        if not self.card.streaming:
+            return super().decode_stream(point)
+        return streaming.NetworkDecodeStream(cast("streaming.Network", self._network), self._device)
 
     def _encode(self, clip: Clip, codebooks: int | None) -> Codes:
         import torch

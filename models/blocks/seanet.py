@@ -157,6 +157,11 @@ class SEANetCodec(nn.Module):
         self.quantiser = ResidualVQ(codebooks, codebook_size, net.dimension)
         self.decoder = Decoder(net)
 
+    @property
+    def synthesis(self) -> nn.Module:
+        """All that follows the codebooks: frames ``[B, D, F]`` to waveform ``[B, C, F * hop]``."""
+        return self.decoder
+
     def encode(self, x: Tensor, codebooks: int | None = None) -> Tensor:
         """Codes ``[B, K, F]`` of the waveform `x` ``[B, C, T]``."""
         return self.quantiser.encode(self.encoder(x), codebooks)

@@ -181,6 +181,11 @@ class SoundStreamCodec(nn.Module):
         self.normalise = Normalise(net.dimension) if decoder else nn.Identity()
         self.decoder = decoder() if decoder else Decoder(net)
 
+    @property
+    def synthesis(self) -> nn.Module:
+        """All that follows the codebooks: frames ``[B, D, F]`` to waveform ``[B, 1, F * hop]``."""
+        return nn.Sequential(self.normalise, self.decoder)
+
     def encode(self, x: Tensor, codebooks: int | None = None) -> Tensor:
         """Codes ``[B, K, F]`` of the waveform `x` ``[B, 1, T]``."""
         return self.quantiser.encode(self.encoder(x), codebooks)

@@ -25,6 +25,7 @@ from codecbench.errors import InvalidSystem
 from codecbench.models.base import LoadOptions
 from codecbench.models.bitstream import pack, unpack
 from codecbench.models.lyra import FILES, PARAMETERS, Lyra
+from codecbench.models.streaming import join_codes
 
 Array = NDArray[Any]
 RICHEST = Lyra.card.points[-1]
@@ -138,6 +139,27 @@ def test_every_clip_starts_without_a_past(codec: Lyra) -> None:
     assert [stream[0] for stream in short.streams] == [stream[0] for stream in long.streams] == [12] * 46
     one, two = codec.decode([short, short])
     assert np.array_equal(one, two)
+
+
+@pytest.mark.parametrize("size", [1, 319, 320, 321, 700])
+def test_streams(codec: Lyra, size: int) -> None:
+    check_streams(codec, clip(0.5, 0.25, -0.25, 0.125, length=1_000), size)
+
+
+def check_streams(codec: Lyra, audio: Clip, size: int) -> None:
+    """A clip in pieces of `size` samples and its codes a frame at a time, against both in one."""
+    (expected,) = codec.encode([audio], RICHEST)
+    encoder, decoder, parts = codec.encode_stream(RICHEST), codec.decode_stream(RICHEST), []
+    for start in range(0, audio.length, size):
+        parts.append(encoder.push(audio.samples[:, start : start + size]))
+        assert sum(len(part.streams[0]) for part in parts) == min(start + size, audio.length) // 320
+    parts.append(encoder.finish())
+    codes = join_codes(parts)
+    assert codes.length == expected.length
+    assert np.array_equal(codes.streams, expected.streams)
+    pieces = [decoder.push(part) for part in parts] + [decoder.finish(audio.length)]
+    assert [piece.shape[1] for piece in pieces] == [320 * len(part.streams[0]) for part in parts] + [0]
+    assert np.array_equal(np.concatenate(pieces, axis=1)[:, : audio.length], codec.decode([expected])[0])
 
 
 def test_samples_have_16_bits(codec: Lyra) -> None:
@@ -274,6 +296,10 @@ def test_the_release_forgets_the_clip_before(lyra: Lyra, make_speech: Callable[.
     assert np.array_equal(alone.streams, again.streams)
     first, _, second = lyra.decode([alone, again, alone])
     assert np.array_equal(first, second)
+
+
+def test_the_release_streams(lyra: Lyra, make_speech: Callable[..., Audio]) -> None:
+    check_streams(lyra, Clip(make_speech(16_001, 16_000)[None], 16_000), 500)
 
 
 def test_the_release_is_causal(lyra: Lyra, make_speech: Callable[..., Audio]) -> None:
