@@ -85,6 +85,10 @@ class Items:
         """Utterances on which the metric is defined, ``[N]``."""
         return np.asarray((self.status != STATUSES.index("undefined")).any(axis=0))
 
+    def means(self) -> Means:
+        """Means over the items with a value."""
+        return _means(self.part, self.values, np.where(self.ok, self.weights, 0.0), self.defined)
+
 
 @dataclass(frozen=True, eq=False)
 class Means:
@@ -150,7 +154,7 @@ def score(metric: Metric, part: Part, entries: Sequence[Entry], frame: pd.DataFr
     return Scores(
         ran=items.ran,
         counts=tuple(Counts(*(int((row == k).sum()) for k in range(len(STATUSES)))) for row in items.status),
-        means=_means(part, items.values, np.where(items.ok, items.weights, 0.0), items.defined),
+        means=items.means(),
         worst=worst_means(metric, items.values, items.weights, items.ok, items.failed),
         beyond=_beyond(metric, items.values, items.ok),
     )
@@ -165,11 +169,15 @@ def items_of(part: Part, entries: Sequence[Entry], frame: pd.DataFrame) -> Items
     return Items(part, tuple(entries), ran, status.astype(np.intp), values, weights)
 
 
-def bitrate(part: Part, entries: Sequence[Entry], frame: pd.DataFrame) -> Means:
-    """Measured bitrates in kbps: bits over seconds, each summed over the items that were encoded."""
+def bitrate(part: Part, entries: Sequence[Entry], frame: pd.DataFrame, defined: Mask | None = None) -> Means:
+    """Measured bitrates in kbps: bits over seconds, each summed over the items that were encoded.
+
+    `defined` ``[N]`` are the utterances to look at: those of a metric, to have draws that pair with the metric's.
+    """
     items = frame[frame["bits"].notna() & (frame["duration"] > 0)].drop_duplicates(["system", "point", "utterance"])
     _, (bits, seconds) = _grids(part, entries, items, ["bits", "duration"])
-    return _means(part, bits / seconds / 1000, np.nan_to_num(seconds), np.full(len(part.utterances), fill_value=True))
+    defined = np.full(len(part.utterances), fill_value=True) if defined is None else defined
+    return _means(part, bits / seconds / 1000, np.nan_to_num(seconds), defined)
 
 
 def average(scores: Sequence[Scores]) -> Scores:
@@ -202,7 +210,7 @@ def _grids(
     import pandas as pd
 
     n = pd.Index(part.utterances).get_indexer(pd.Index(frame["utterance"]))
-    r = _places(entries, frame)
+    r = entry_places(entries, frame)
     inside = (n >= 0) & (r >= 0)
     grids = []
     for name in columns:
@@ -212,7 +220,7 @@ def _grids(
     return np.isin(np.arange(len(entries)), r[inside]), grids
 
 
-def _places(entries: Sequence[Entry], frame: pd.DataFrame) -> NDArray[np.intp]:
+def entry_places(entries: Sequence[Entry], frame: pd.DataFrame) -> NDArray[np.intp]:
     """Which entry each row of `frame` belongs to; -1 for none of them. Rows are not looked at one by one."""
     import pandas as pd
 

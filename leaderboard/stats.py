@@ -163,19 +163,27 @@ def difference(
     return Estimate(means[0] - means[1], *bounds), int(common.sum())
 
 
-def rank_intervals(draws: Array, count: int, *, higher_is_better: bool) -> list[tuple[int, int]]:
-    """Ranks that each of K entries may hold, from paired draws ``[RESAMPLES, K]`` over `count` clusters.
+def certainly_better(draws: Array, count: int, *, higher_is_better: bool) -> NDArray[np.bool_]:
+    """Which of K entries is certainly better than which, ``[K, K]``, from paired draws ``[RESAMPLES, K]``.
 
-    An entry is certainly better than another if the 95 % interval of their paired difference leaves out 0 on
-    the better side. Its ranks are ``[1 + certainly better ones, K - certainly worse ones]``: entries that
-    cannot be told apart share ranks, and with too few clusters all share all ranks.
+    An entry (row) is certainly better than another (column) if the 95 % interval of their paired difference, over
+    `count` clusters, leaves out 0 on the better side; with too few clusters none is.
     """
     entries = draws.shape[1]
     known = draws[~np.isnan(draws).any(axis=1)]
     if count < MIN_CLUSTERS or not len(known):
-        return [(1, entries)] * entries
+        return np.zeros((entries, entries), dtype=np.bool_)
     signed = known if higher_is_better else -known
     rounding = 1e-9 * float(np.abs(signed).max())
     not_better = np.stack([(signed[:, [k]] <= signed + rounding).mean(axis=0) for k in range(entries)])
-    beats = not_better < tail(count)
+    return np.asarray(not_better < tail(count))
+
+
+def rank_intervals(draws: Array, count: int, *, higher_is_better: bool) -> list[tuple[int, int]]:
+    """Ranks that each of K entries may hold, from paired draws ``[RESAMPLES, K]`` over `count` clusters.
+
+    These are ``[1 + certainly better ones, K - certainly worse ones]``: entries that cannot be told apart share
+    ranks, and with too few clusters all share all ranks.
+    """
+    beats, entries = certainly_better(draws, count, higher_is_better=higher_is_better), draws.shape[1]
     return [(1 + int(beats[:, k].sum()), entries - int(beats[k].sum())) for k in range(entries)]
