@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import floor, inf, isnan, log2
 from statistics import fmean
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, TypeAlias, cast
 
 from codecbench.leaderboard import stats
 from codecbench.leaderboard.board import CORPUS, Board, Metric
@@ -33,6 +33,13 @@ from codecbench.leaderboard.stats import Drawn, Estimate
 
 BAND_START = 0.625
 """Bitrate bands are octaves from here, in kbps (all below is one): edges lie between usual operating points."""
+Mean: TypeAlias = Literal["macro", "micro", "duration"]
+MEANS: dict[Mean, str] = {
+    "macro": "every dataset weighs the same, and in it every item (of error rates, every word)",
+    "micro": "every item weighs the same (of error rates, every word), whichever dataset it is from",
+    "duration": "every second weighs the same, whichever dataset it is from",
+}
+"""The three means of an entry, and what weighs the same in them. Ranks and intervals are of the first."""
 ALL = "*"
 """The dataset of the section that averages over all datasets."""
 TRACKS = ("official", "small", "classical", "control")
@@ -48,6 +55,7 @@ class Cell:
         worst: The mean with failed items at the metric's floor (or, without one, at the worst value that any
             entry got on the dataset); None for a metric without a direction.
         micro: The mean over all items together; differs from the estimate only over several datasets.
+        by_duration: The mean over all items together, each weighing its seconds; None where durations are unknown.
         beyond: Values worse than the metric's floor or better than its perfect value; none is clipped.
         unranked: Why it is not ranked; empty if it is.
         rank: Lowest and highest rank it may hold among its `rivals`; None if it is not ranked.
@@ -62,6 +70,13 @@ class Cell:
     unranked: str
     rank: tuple[int, int] | None = None
     rivals: int = 0
+    by_duration: float | None = None
+
+    def mean(self, of: Mean) -> float | None:
+        """One of the means that `MEANS` describes."""
+        if of == "macro":
+            return self.estimate.value if self.estimate else None
+        return self.micro if of == "micro" else self.by_duration
 
     @property
     def leads(self) -> bool:
@@ -178,6 +193,7 @@ def _cells(board: Board, metric: Metric, entries: Sequence[Entry], scores: Score
                 micro=scores.means.pooled(k),
                 beyond=int(scores.beyond[k]),
                 unranked=unranked,
+                by_duration=scores.by_duration(k),
             )
         )
         if not unranked and rate:

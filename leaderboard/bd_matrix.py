@@ -12,11 +12,8 @@ from codecbench.leaderboard.aggregate import Row, Section, Summary
 from codecbench.leaderboard.bd_rate import BD, Ladder, RateAxis, compare_ladders
 from codecbench.leaderboard.board import Board, Metric
 from codecbench.leaderboard.rate_distortion import AXES, costs, drawn_means
-from codecbench.leaderboard.scores import Entry, Means
+from codecbench.leaderboard.scores import Entry, Means, saturated
 from codecbench.leaderboard.stats import Estimate
-
-SATURATED = 0.01
-"""A point nearer than this share of the metric's range to its perfect value says nothing about the distance."""
 
 
 def bd_matrix(
@@ -78,10 +75,7 @@ def _left_out(row: Row, metric: Metric, cost: Mapping[Entry, Estimate], axis: Ra
     if (row.system, row.point) not in cost:
         return f"without a {AXES[axis].title}"
     estimate = row.cells[metric.name].estimate
-    if estimate and metric.perfect is not None and metric.floor is not None:
-        near = abs(metric.perfect - estimate.value) < SATURATED * abs(metric.perfect - metric.floor)
-        return "saturated" if near else ""
-    return ""
+    return "saturated" if estimate and saturated(metric, estimate.value) else ""
 
 
 def _ladder(

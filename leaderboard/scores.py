@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Entry: TypeAlias = tuple[str, str]
 Mask: TypeAlias = NDArray[np.bool_]
+SATURATED = 0.01
+"""Of the metric's range: nearer than this to its perfect value, a mean is saturated."""
+
 Split: TypeAlias = Literal["language", "domain", "speaker"]
 
 
@@ -53,6 +56,7 @@ class Part:
     title: str
     utterances: tuple[str, ...]
     speakers: tuple[str, ...]
+    seconds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +126,8 @@ class Scores:
     """A metric's outcome, an element an entry.
 
     `ran` is who has any row; `worst` the mean with failed items at the worst value, NaN where there is none;
-    `beyond` how many values lie outside of the metric's range from floor to perfect.
+    `beyond` how many values lie outside of the metric's range from floor to perfect; `timed` ``[2, R]`` the sums whose
+    ratio is the mean with each item weighing its seconds.
     """
 
     ran: Mask
@@ -130,6 +135,12 @@ class Scores:
     means: Means
     worst: Array
     beyond: NDArray[np.intp]
+    timed: Array
+
+    def by_duration(self, entry: int) -> float | None:
+        """The mean over all items of all parts together, each weighing its seconds; None where none is known."""
+        top, bottom = self.timed[:, entry]
+        return float(top / bottom) if bottom > 0 else None
 
 
 def parts_of(dataset: Dataset, by: Split | None = None) -> list[Part]:
@@ -143,6 +154,7 @@ def parts_of(dataset: Dataset, by: Split | None = None) -> list[Part]:
             title=f"{dataset.title}: {by} {name or 'not given'}" if by else dataset.title,
             utterances=tuple(item.id for item in items),
             speakers=tuple(item.speaker for item in items),
+            seconds=tuple(item.duration for item in items),
         )
         for name, items in sorted(groups.items())
     ]
@@ -157,6 +169,7 @@ def score(metric: Metric, part: Part, entries: Sequence[Entry], frame: pd.DataFr
         means=items.means(),
         worst=worst_means(metric, items.values, items.weights, items.ok, items.failed),
         beyond=_beyond(metric, items.values, items.ok),
+        timed=_timed(part, items),
     )
 
 
@@ -189,6 +202,7 @@ def average(scores: Sequence[Scores]) -> Scores:
         means=average_means([s.means for s in defined]),
         worst=np.mean([s.worst for s in defined], axis=0),
         beyond=np.sum([s.beyond for s in defined], axis=0),
+        timed=np.sum([s.timed for s in defined], axis=0),
     )
 
 
@@ -246,6 +260,13 @@ def _means(part: Part, values: Array, weights: Array, defined: Mask) -> Means:
     return Means(means, draws, effective, np.stack([top, bottom]), clusters.drawn)
 
 
+def _timed(part: Part, items: Items) -> Array:
+    """Sums of seconds times value, and of seconds, over the items with a value: ``[2, R]``."""
+    seconds = np.array(part.seconds or (0.0,) * len(part.utterances))
+    sums = [stats.weighted_sums(v, ok * seconds) for v, ok in zip(items.values, items.ok, strict=True)]
+    return np.array(sums).reshape(-1, 2).T
+
+
 def worst_means(metric: Metric, values: Array, weights: Array, ok: Mask, failed: Mask) -> Array:
     """Means with failed items at the worst value, weighing what the same item weighs for other entries.
 
@@ -262,8 +283,15 @@ def worst_means(metric: Metric, values: Array, weights: Array, ok: Mask, failed:
         return np.array([np.divide(top, bottom) for top, bottom in sums])
 
 
+def saturated(metric: Metric, value: float) -> bool:
+    """A mean so near the metric's perfect value that it says nothing about what is better still."""
+    if metric.perfect is None or metric.floor is None:
+        return False
+    return abs(metric.perfect - value) < SATURATED * abs(metric.perfect - metric.floor)
+
+
 def _beyond(metric: Metric, values: Array, ok: Mask) -> NDArray[np.intp]:
-    if metric.floor is None or metric.perfect is None:
-        return np.zeros(len(values), dtype=np.intp)
-    low, high = sorted((metric.floor, metric.perfect))
+    """How many values are worse than the floor or better than perfect; a bound that the metric lacks bounds nothing."""
+    ends = (metric.floor, metric.perfect) if metric.direction == "higher" else (metric.perfect, metric.floor)
+    low, high = -np.inf if ends[0] is None else ends[0], np.inf if ends[1] is None else ends[1]
     return np.asarray((ok & ((values < low) | (values > high))).sum(axis=1))
