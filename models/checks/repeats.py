@@ -1,0 +1,92 @@
+"""Checks that the same work gives the same result: again, in another order, alone and among others."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from codecbench.models.base import Codes
+from codecbench.models.checks.base import Failed, check
+from codecbench.models.checks.probes import frozen
+from codecbench.models.checks.subject import Subject, difference, disagreement, same_codes
+
+BATCH_CODES = 0.02
+"""Share of tokens that may differ in a batch, where other sums are rounded otherwise."""
+BATCH_AUDIO = 1e-3
+"""Relative difference of the output that may come of a batch."""
+
+
+THREE = ((0.25, 11), (0.15, 12), (0.2, 13))
+"""Seconds and seeds of the clips of a list."""
+
+
+@check()
+def encode_again(subject: Subject) -> None:
+    """The same clip has the same codes when it is encoded again, with another clip in between."""
+    before = subject.coded
+    subject.encode([subject.clip(0.1, seed=21)])
+    again = subject.encode([subject.probe])[0]
+    if not same_codes(before, again):
+        raise Failed(f"encoded again, the clip has other codes: {disagreement(before, again):.1%} differ")
+
+
+@check()
+def decode_again(subject: Subject) -> None:
+    """The same codes decode to the same samples again, with others in between."""
+    before = subject.output
+    subject.decode(subject.encode([subject.clip(0.1, seed=21)]))
+    change = difference(before, subject.decode([subject.coded])[0])
+    if change > 1e-5:
+        raise Failed(f"decoded again, the samples differ by {change:.2g} of their level")
+
+
+@check()
+def encode_order(subject: Subject) -> None:
+    """A clip has the same codes first, last and in the middle of a list."""
+    clips = [subject.clip(seconds, seed) for seconds, seed in THREE]
+    forwards, backwards = subject.encode(clips), subject.encode(clips[::-1])[::-1]
+    for place, (a, b) in enumerate(zip(forwards, backwards, strict=True)):
+        share = disagreement(a, b)
+        if share > BATCH_CODES:
+            raise Failed(f"in a list turned round, {share:.1%} of the codes of clip {place} differ")
+
+
+@check()
+def encode_batch(subject: Subject) -> None:
+    """A clip has the same codes alone and in a list with clips of other lengths: padding does not leak."""
+    clips = [subject.clip(seconds, seed) for seconds, seed in THREE]
+    for place, (clip, among) in enumerate(zip(clips, subject.encode(clips), strict=True)):
+        share = disagreement(subject.encode([clip])[0], among)
+        if share > BATCH_CODES:
+            raise Failed(f"in a list, {share:.1%} of the codes of clip {place} differ from those it has alone")
+
+
+@check()
+def decode_batch(subject: Subject) -> None:
+    """Codes decode to the same samples alone and in a list with others, in either order."""
+    codes: list[Codes] = []
+    for seconds, seed in THREE:
+        codes += subject.encode([subject.clip(seconds, seed)])
+    alone = [subject.decode([item])[0] for item in codes]
+    for order in (slice(None), slice(None, None, -1)):
+        for a, b in zip(alone[order], subject.decode(codes[order]), strict=True):
+            if difference(a, b) > BATCH_AUDIO:
+                raise Failed(f"in a list, the samples differ by {difference(a, b):.2g} of their level")
+
+
+@check()
+def same_clip_twice(subject: Subject) -> None:
+    """One clip twice in a list has the same codes twice."""
+    first, second = subject.encode([subject.clip(0.15, 12)] * 2)
+    if disagreement(first, second) > BATCH_CODES:
+        raise Failed("the two have different codes")
+
+
+@check()
+def input_unmodified(subject: Subject) -> None:
+    """Encoding writes nothing into the clip, read-only or not."""
+    own = subject.clip(0.1, seed=2).samples.copy()
+    clip = frozen(own, subject.rate)
+    writable = type(clip)(own, subject.rate)
+    subject.encode([writable])
+    if not np.array_equal(own, clip.samples):
+        raise Failed("the samples of the clip are others after encoding")

@@ -1,0 +1,44 @@
+"""The requests that the checks of language models make."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from codecbench.models.base import Request, Response, Sampling, Task
+
+if TYPE_CHECKING:
+    from codecbench.models.checks.subject import Subject
+
+SHORT = Sampling(max_seconds=0.5, seed=1)
+GREEDY = Sampling(temperature=0, max_seconds=0.5, seed=1)
+
+TAKES_TEXT: frozenset[Task] = frozenset({"tts", "mt", "editing", "singing", "music", "sound"})
+"""Tasks whose request has a text."""
+TAKES_AUDIO: frozenset[Task] = frozenset(
+    {"continuation", "tts", "asr", "s2st", "s2tt", "slu", "captioning", "enhancement", "removal", "extraction",
+     "editing", "dereverberation", "conversion"}
+)  # fmt: skip
+"""Tasks whose request has audio: what is worked on, or a prompt."""
+GIVES_TEXT: frozenset[Task] = frozenset({"asr", "mt", "s2tt", "slu", "captioning"})
+"""Tasks whose response has a text; the others' has audio."""
+TRANSLATES: frozenset[Task] = frozenset({"mt", "s2st", "s2tt"})
+
+TEXT = "a short line"
+
+
+def request(subject: Subject, task: Task | None = None, seed: int = 0) -> Request:
+    """An ordinary request of `task`, by default the first of the card's."""
+    chosen = task or subject.card.tasks[0]
+    return Request(
+        chosen,
+        text=TEXT if chosen in TAKES_TEXT else None,
+        audio=subject.clip(0.5, seed) if chosen in TAKES_AUDIO else None,
+        language="en" if chosen in TRANSLATES else None,
+    )
+
+
+def same_response(a: Response, b: Response) -> bool:
+    """Both have the same text, tokens and samples."""
+    if a.text != b.text or a.tokens != b.tokens or (a.audio is None) != (b.audio is None):
+        return False
+    return a.audio is None or b.audio is None or a.audio.samples.tobytes() == b.audio.samples.tobytes()
