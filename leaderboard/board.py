@@ -65,6 +65,7 @@ class Utterance:
     language: str = ""
     domain: str = ""
     duration: float = 0.0
+    transcript: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Dataset:
     url: str
     fingerprint: str
     utterances: tuple[Utterance, ...]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Board:
     """Everything that tables and pages are made of.
 
     `results` has one row a system, point, dataset, utterance (``*``: the whole dataset) and metric, sorted by
-    these; `timings` may be empty. `notices` are sentences that every view of the board has to show.
+    these, and a column `transcript` (what was heard in the output) if any run recorded one; `timings` may be empty. `notices` are sentences that every view of the board has to show.
     """
 
     results: pd.DataFrame

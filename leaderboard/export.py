@@ -31,13 +31,18 @@ def to_csv(board: Board, summary: Summary) -> str:  # noqa: ARG001 - all writers
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
+    for record in records(summary):
+        writer.writerow([_cell(record.get(column)) for column in COLUMNS])
+    return out.getvalue()
+
+
+def records(summary: Summary) -> Iterator[dict[str, str | float | None]]:
+    """A record an entry and quantity, with those of `COLUMNS` that it has."""
     for section in summary.sections:
         for row in section.rows:
             for record in _records(summary, row):
-                known = {"dataset": section.dataset, "track": row.track, "system": row.system, "point": row.point,
-                         "band": row.band, **record}  # fmt: skip
-                writer.writerow([_cell(known.get(column)) for column in COLUMNS])
-    return out.getvalue()
+                yield {"dataset": section.dataset, "track": row.track, "system": row.system, "point": row.point,
+                       "band": row.band, **record}  # fmt: skip
 
 
 def _cell(value: str | float | None) -> str | float | None:

@@ -86,7 +86,7 @@ def _read_results(folder: Path, facts: Mapping[str, Any]) -> pd.DataFrame:
     path = folder / "results.parquet"
     if not path.exists():
         raise UsageError(f"{folder} has no results.parquet: the run wrote no results yet, run it again to resume")
-    frame = _read_parquet(path, [*KEY, *OUTCOME, "signature"])
+    frame = _read_parquet(path, [*KEY, *OUTCOME, "signature"], optional=["transcript"])
     if problem := _contradiction(frame, facts):
         raise InfrastructureError(f"{path} is damaged: {problem}")
     declared = frame["metric"].map({name: raw.get("signature", "") for name, raw in facts["metrics"].items()})
@@ -119,13 +119,13 @@ def _read_timings(folder: Path) -> pd.DataFrame:
     return _read_parquet(path, TIMING) if path.exists() else pd.DataFrame(columns=TIMING)
 
 
-def _read_parquet(path: Path, columns: list[str]) -> pd.DataFrame:
+def _read_parquet(path: Path, columns: list[str], optional: Sequence[str] = ()) -> pd.DataFrame:
     import pandas as pd
     import pyarrow as pa
 
     try:
         frame = pd.read_parquet(path)
-        return frame[columns]
+        return frame[[*columns, *(name for name in optional if name in frame)]]
     except KeyError as error:
         raise InfrastructureError(f"{path} is damaged: {error.args[0]}") from None
     except (pa.ArrowException, OSError) as error:
@@ -232,7 +232,7 @@ def _dataset(name: str, raw: Mapping[str, Any]) -> Dataset:
     items = [
         Utterance(
             str(item["id"]), str(item.get("speaker") or ""), str(item.get("language") or ""),
-            str(item.get("domain") or ""), float(item.get("duration") or 0),
+            str(item.get("domain") or ""), float(item.get("duration") or 0), str(item.get("transcript") or ""),
         )
         for item in raw.get("utterances", [])
     ]  # fmt: skip
@@ -243,4 +243,5 @@ def _dataset(name: str, raw: Mapping[str, Any]) -> Dataset:
         url=str(raw.get("url") or ""),
         fingerprint=str(raw.get("fingerprint") or ""),
         utterances=tuple(sorted(items, key=lambda item: item.id)),
+        note=str(raw.get("note") or ""),
     )

@@ -72,6 +72,17 @@ def clean(text: object) -> str:
     return _UNSAFE.sub("\ufffd", re.sub(r"[\t\n\v\f\r]+", " ", str(text)))
 
 
+def link(text: str) -> str:
+    """The address that `text` is or names (an arXiv identifier, a DOI); empty for anything else."""
+    if re.fullmatch(r"https?://[^\s\"'<>]+", text):
+        return text
+    if found := re.fullmatch(r"arxiv:\s*(\d{4}\.\d{4,5})(v\d+)?", text, re.IGNORECASE):
+        return f"https://arxiv.org/abs/{found[1]}"
+    if found := re.fullmatch(r"(?:doi:\s*)?(10\.\d{4,9}/[\w.()/:;-]+)", text, re.IGNORECASE):
+        return f"https://doi.org/{found[1]}"
+    return ""
+
+
 def number(value: float, places: int) -> str:
     """`value` with `places` decimals, and never a negative zero."""
     text = f"{value:.{places}f}"

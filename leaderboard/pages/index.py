@@ -1,0 +1,54 @@
+"""The first page: all scores, with search, filters, columns, pinned rows and their comparison."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from codecbench.leaderboard.aggregate import TRACKS, Section
+from codecbench.leaderboard.charts import chart_svg
+from codecbench.leaderboard.pages.base import Page, PageType, Site
+from codecbench.leaderboard.pages.scores import explorer, shown_metrics, table
+
+TRACK_NOTES = {
+    "official": "weights as their authors published them",
+    "small": "small models that anyone can train here",
+    "classical": "signal-processing codecs",
+    "control": "known degradations, which keep the metrics honest",
+}
+
+
+def _pages(site: Site) -> Iterator[Page]:
+    sections = [section for section in site.summary.sections if section.rows]
+    first = sections[-1] if sections and sections[-1].dataset == "*" else (sections or [None])[0]
+    yield Page(
+        "index.html",
+        "index.html",
+        "Leaderboard",
+        {
+            "tracks": list(_tracks(site)),
+            "table": table(first, site.summary) if first else None,
+            "explorer": explorer(site) if first else None,
+            "chart": _chart(site, first) if first else None,
+        },
+    )
+
+
+def _tracks(site: Site) -> Iterator[dict[str, Any]]:
+    """The tracks that have entries, in their order."""
+    counts = Counter(site.board.systems[system].track for system in dict.fromkeys(s for s, _ in site.entries))
+    entries = Counter(site.board.systems[system].track for system, _ in site.entries)
+    for track in (*(t for t in TRACKS if t in counts), *sorted(set(counts) - set(TRACKS))):
+        yield {"name": track, "systems": counts[track], "entries": entries[track], "note": TRACK_NOTES.get(track, "")}
+
+
+def _chart(site: Site, section: Section) -> dict[str, Any] | None:
+    """The first metric over bitrate, which prints and needs no script."""
+    for metric in shown_metrics(section, site.summary):
+        if metric.direction != "none" and (svg := chart_svg(section, metric)):
+            return {"title": metric.title, "svg": svg}
+    return None
+
+
+PAGE = PageType("index", "Leaderboard", _pages)

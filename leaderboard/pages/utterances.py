@@ -1,0 +1,185 @@
+"""The drill-down: every utterance of every entry on a dataset, and a page that shows one utterance in full.
+
+Both pages draw what they show from the dataset's packed numbers, ``data/<dataset>-<n>.js``: a page an utterance
+would repeat them thousands of times. The page of an utterance holds an empty ``<section data-slot="players">``; a
+script that has the audio fills it when the document fires ``codecbench:utterance``, whose ``detail`` is
+``{dataset, utterance, entries: [{key, system, point}]}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from codecbench.leaderboard.board import CORPUS, STATUSES, Dataset, Metric
+from codecbench.leaderboard.pages.base import (
+    Page,
+    PageType,
+    Site,
+    entry_key,
+    key,
+    rows_path,
+    slug,
+    system_path,
+    utterance_path,
+)  # fmt: skip
+from codecbench.leaderboard.pages.encode import LEVELS, quantise, shard
+from codecbench.leaderboard.pages.scores import digits_of, groups_of, metric_view, shown_metrics
+from codecbench.leaderboard.scores import Entry, entry_places
+from codecbench.leaderboard.text import clean
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+MOST_VALUES = 4_000_000
+"""Values in one file of data; a dataset with more has several files."""
+BITRATE = Metric("kbps", "Measured bitrate", "kbps")
+
+
+def _pages(site: Site) -> Iterator[Page]:
+    for dataset in site.board.datasets.values():
+        facts = {"dataset": dataset, "key": key(dataset.name)}
+        scripts = tuple(_files(site, dataset))
+        for path, template, heading in (
+            (rows_path(dataset.name), "rows.html", f"Utterances of {dataset.title}"),
+            (utterance_path(dataset.name), "utterance.html", f"An utterance of {dataset.title}"),
+        ):
+            yield Page(path, template, heading, {**facts, "rows": rows_path(dataset.name)}, scripts)
+
+
+def _write(site: Site, out: Path) -> Iterator[str]:
+    for dataset in site.board.datasets.values():
+        files = list(_files(site, dataset))
+        for path, columns in zip(files, _shards(site, dataset), strict=True):
+            (out / path).parent.mkdir(exist_ok=True)
+            (out / path).write_text(shard(path, columns), encoding="utf-8", newline="\n")
+            yield path
+
+
+def _files(site: Site, dataset: Dataset) -> Iterator[str]:
+    """The files of a dataset: the names, then the numbers, some metrics each."""
+    sets = _metric_sets(_metrics(site, dataset), len(_entries(site, dataset)) * len(dataset.utterances))
+    yield from (f"data/{slug(dataset.name)}-{k}.js" for k in range(1 + len(sets)))
+
+
+def _metric_sets(metrics: Sequence[Metric], values: int) -> list[Sequence[Metric]]:
+    each = max(1, MOST_VALUES // max(values, 1))
+    return [metrics[k : k + each] for k in range(0, len(metrics), each)]
+
+
+def _metrics(site: Site, dataset: Dataset) -> list[Metric]:
+    (section,) = (s for s in site.summary.sections if s.dataset == dataset.name)
+    return [BITRATE, *shown_metrics(section, site.summary)]
+
+
+def _entries(site: Site, dataset: Dataset) -> list[Entry]:
+    (section,) = (s for s in site.summary.sections if s.dataset == dataset.name)
+    return [(row.system, row.point) for row in section.rows]
+
+
+def _shards(site: Site, dataset: Dataset) -> Iterator[dict[str, Any]]:
+    """The columns of each file: grids of entries by utterances, a code a value."""
+    frame = _rows_of(site, dataset)
+    metrics, entries = _metrics(site, dataset), _entries(site, dataset)
+    (section,) = (s for s in site.summary.sections if s.dataset == dataset.name)
+    digits = {"kbps": 2, **digits_of(section, metrics[1:])}
+    titles, groups = groups_of(site, entries)
+    grids = [_grid(frame, metric, entries, dataset) for metric in metrics]
+    items = dataset.utterances
+    yield {
+        "meta": {
+            "dataset": key(dataset.name), "groups": titles,
+            "entries": [{"key": entry_key(*e), "system": clean(e[0]), "point": clean(e[1]), "href": system_path(e[0])}
+                        for e in entries],
+            "metrics": [{**metric_view(m), "low": low, "high": high,
+                         "digits": min(digits[m.name], _useful_digits(low, high))}
+                        for m, (_, low, high) in zip(metrics, grids, strict=True)],
+            "utterances": [{"id": item.id, "shown": clean(item.id), "speaker": clean(item.speaker),
+                            "language": clean(item.language), "domain": clean(item.domain),
+                            "transcript": clean(item.transcript)} for item in items],
+            "href": utterance_path(dataset.name), "rows": rows_path(dataset.name),
+        },
+        "group": groups, "seconds": np.array([item.duration for item in items], dtype=np.float32),
+        **_reasons(frame, metrics, entries, dataset), **_heard(frame, entries, dataset),
+    }  # fmt: skip
+    sets = _metric_sets(metrics, len(entries) * len(items))
+    places = {metric.name: k for k, metric in enumerate(metrics)}
+    for own in sets:
+        yield {f"m{places[m.name]}": grids[places[m.name]][0] for m in own}
+
+
+def _rows_of(site: Site, dataset: Dataset) -> pd.DataFrame:
+    rows = site.board.results
+    frame = rows[(rows["dataset"] == dataset.name) & (rows["utterance"] != CORPUS)]
+    place, count = _places(frame, _entries(site, dataset), dataset)
+    return frame.assign(place=place)[(place >= 0) & (place < count)]
+
+
+def _places(frame: pd.DataFrame, entries: Sequence[Entry], dataset: Dataset) -> tuple[NDArray[np.intp], int]:
+    """Where each row stands in a flat grid of entries by utterances; -1 for nowhere. And the size of the grid."""
+    import pandas as pd
+
+    count = len(dataset.utterances)
+    if not entries or not count:
+        return np.full(len(frame), -1), 0
+    row = entry_places(entries, frame)
+    column = pd.Index([item.id for item in dataset.utterances]).get_indexer(pd.Index(frame["utterance"]))
+    return np.where((row >= 0) & (column >= 0), row * count + column, -1), len(entries) * count
+
+
+def _grid(
+    frame: pd.DataFrame, metric: Metric, entries: Sequence[Entry], dataset: Dataset
+) -> tuple[NDArray[np.uint16], float, float]:
+    """The codes of one metric, entry by entry, and their range."""
+    size = len(entries) * len(dataset.utterances)
+    values, status = np.full(size, np.nan), np.full(size, -1)
+    if metric is BITRATE:
+        coded = frame[frame["bits"].notna() & (frame["duration"] > 0)].drop_duplicates("place")
+        values[coded["place"]] = (coded["bits"] / coded["duration"] / 1000).to_numpy(dtype=np.float64)
+        status[coded["place"]] = STATUSES.index("ok")
+    else:
+        own = frame[frame["metric"] == metric.name]
+        values[own["place"]] = own["value"].to_numpy(dtype=np.float64, na_value=np.nan)
+        status[own["place"]] = own["status"].map({name: k for k, name in enumerate(STATUSES)})
+    return quantise(values, status)
+
+
+def _useful_digits(low: float, high: float) -> int:
+    """Decimals that the step between two codes supports."""
+    step = (high - low) / LEVELS
+    return max(0, int(-np.log10(step))) if step > 0 else 9
+
+
+def _reasons(
+    frame: pd.DataFrame, metrics: Sequence[Metric], entries: Sequence[Entry], dataset: Dataset
+) -> dict[str, Any]:
+    """Why a value is absent: places in the grid, metrics and indices of reasons."""
+    import pandas as pd
+
+    names = [metric.name for metric in metrics]
+    bad = frame[(frame["status"] != "ok") & frame["metric"].isin(names) & (frame["reason"].fillna("") != "")]
+    codes, reasons = pd.factorize(bad["reason"], sort=True)
+    return {
+        "reasons": [clean(reason)[:2000] for reason in reasons],
+        "reason_place": bad["place"].to_numpy(dtype=np.uint32),
+        "reason_metric": pd.Index(names).get_indexer(pd.Index(bad["metric"])).astype(np.uint16),
+        "reason": np.asarray(codes, dtype=np.uint32),
+    }
+
+
+def _heard(frame: pd.DataFrame, entries: Sequence[Entry], dataset: Dataset) -> dict[str, Any]:
+    """What was heard in the output, where the rows say it: places in the grid and texts."""
+    if "transcript" not in frame:
+        return {"heard": [], "heard_place": np.zeros(0, dtype=np.uint32)}
+    known = frame[frame["transcript"].notna()].drop_duplicates("place")
+    return {
+        "heard": [clean(text) for text in known["transcript"]],
+        "heard_place": known["place"].to_numpy(dtype=np.uint32),
+    }
+
+
+PAGE = PageType("utterances", "", _pages, write=_write)
