@@ -57,6 +57,10 @@ def run(
     timeout: Annotated[float | None, typer.Option(help="Seconds an item may take.")] = None,
     keep_codes: Annotated[bool | None, typer.Option("--keep-codes", help="Keep the packed codes with the run.")] = None,
     keep_audio: Annotated[int | None, typer.Option(help="Keep outputs of N utterances a dataset, to listen.")] = None,
+    isolation: Annotated[str | None, typer.Option(help="Where adapters run: none, process or bwrap.")] = None,
+    audit: Annotated[
+        bool | None, typer.Option("--audit", help="Encode and decode in processes that share nothing but the bytes.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="The run folder; a run that was interrupted there is resumed.")] = Path(
         "run"
     ),
@@ -80,7 +84,7 @@ def run(
     overrides: dict[str, Any] = {
         "models": chosen, "points": _split(points), "datasets": _split(datasets), "metrics": _split(metrics),
         "limit": limit, "random_weights": random_weights, "device": device, "timeout": timeout,
-        "keep_codes": keep_codes, "keep_audio": keep_audio,
+        "keep_codes": keep_codes, "keep_audio": keep_audio, "isolation": isolation, "audit": audit,
     }  # fmt: skip
     command = shlex.join(["codecbench", *sys.argv[1:]])
     outcome = run_sweep(read_sweep(sweep, overrides), out, engine=engine, jobs=jobs, command=command, quiet=quiet)

@@ -20,11 +20,13 @@ from typing import Any
 from unittest.mock import patch
 
 from codecbench.benchmark import worker as worker_module
+from codecbench.benchmark.isolation.levels import LOAD_SECONDS
 from codecbench.benchmark.plan import Plan, Unit, Verdict
 from codecbench.benchmark.resources import pin_threads
 
 LOST_RETRIES = 2
 """How often an item is tried again after something outside the system killed its process."""
+HOSTS_END_SECONDS = 5.0
 _FOREIGN_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 Message = tuple[Any, ...]
@@ -57,6 +59,7 @@ class LocalEngine:
         self._verdicts: dict[tuple[str, str], dict[str, Verdict]] = {}
         self._lost: Counter[tuple[str, str, str]] = Counter()
         self._spawn = multiprocessing.get_context("spawn")
+        self._last_end, self._lifeline = self._spawn.Pipe(duplex=False)
 
     def run(self, units: list[Unit], stop: Callable[[], bool] = lambda: False) -> Iterator[Message]:
         """Run `units`, yielding ``record``, ``corpus`` and ``invalid`` messages until all are done or `stop()`.
@@ -74,13 +77,15 @@ class LocalEngine:
             self.close()
 
     def close(self) -> None:
-        """Kill every worker and wait for it."""
+        """Kill every worker, and wait for it and for all that it started."""
         for worker in self._workers:
             worker.connection.close()
             worker.process.kill()
         for worker in self._workers:
             worker.process.join()
         self._workers.clear()
+        self._lifeline.close()
+        self._last_end.poll(HOSTS_END_SECONDS)  # its end, which comes when the last supervisor of a host has ended
 
     def _assign(self) -> None:
         idle = [worker for worker in self._workers if worker.unit is None]
@@ -99,7 +104,7 @@ class LocalEngine:
 
     def _start(self) -> _Worker:
         ours, theirs = self._spawn.Pipe()
-        process = self._spawn.Process(target=worker_module.main, args=(theirs, self.plan))
+        process = self._spawn.Process(target=worker_module.main, args=(theirs, self.plan, self._lifeline))
         with patch.dict(os.environ, pin_threads({})):  # read by numeric libraries when the child imports them
             process.start()
         theirs.close()
@@ -110,7 +115,7 @@ class LocalEngine:
     def _give(self, worker: _Worker, unit: Unit) -> None:
         unit = replace(unit, verdicts=dict(self._verdicts.get((unit.system, unit.dataset), {})))
         worker.unit, worker.system, worker.done = unit, unit.system, set()
-        worker.utterance, worker.deadline = "", time.monotonic() + self.plan.timeout
+        worker.utterance, worker.deadline = "", self._deadline(unit)
         with suppress(OSError):  # it died idle: the next look at its pipe finds that out
             worker.connection.send(unit)
 
@@ -125,7 +130,8 @@ class LocalEngine:
             self._bury(worker)
             return
         if message[0] == "start":
-            worker.utterance, worker.deadline = message[1], time.monotonic() + self.plan.timeout
+            worker.utterance = message[1]
+            worker.deadline = self._deadline(worker.unit) if worker.unit else float("inf")
         elif message[0] == "idle":
             worker.unit, worker.deadline = None, float("inf")
         elif message[0] == "retire":
@@ -134,12 +140,20 @@ class LocalEngine:
         elif message[0] == "invalid":
             yield message
             self._condemn(message[1], message[2])
-            if worker.unit:
-                self._queue.append(worker.unit)
+            self._requeue(worker)
         else:
             if message[0] == "record":
                 worker.done.add((message[1]["utterance"], message[1]["point"]))
             yield message
+
+    def _hosted(self, unit: Unit) -> bool:
+        """Its adapter runs in a process below the worker, which deals with its faults."""
+        return self.plan.systems[unit.system].isolation != "none"
+
+    def _deadline(self, unit: Unit) -> float:
+        """When a worker is killed: an item's time limit; where hosts keep that, it is for metrics, and generous."""
+        patience = 2 * self.plan.timeout + LOAD_SECONDS if self._hosted(unit) else self.plan.timeout
+        return time.monotonic() + patience
 
     def _condemn(self, system: str, reason: str) -> None:
         """Give every item of a system that cannot load the verdict of its system."""
@@ -153,7 +167,8 @@ class LocalEngine:
             if time.monotonic() > worker.deadline:
                 worker.process.kill()
                 worker.process.join()
-                self._bury(worker, ("failed", f"timeout({self.plan.timeout:g} s)"))
+                ours = worker.unit is not None and self._hosted(worker.unit)
+                self._bury(worker, ("error" if ours else "failed", f"timeout({self.plan.timeout:g} s)"))
 
     def _bury(self, worker: _Worker, verdict: Verdict | None = None) -> None:
         """Take note of a death: a verdict for the item in hand, and the rest of the unit to the front of the queue."""
@@ -184,7 +199,7 @@ class LocalEngine:
     def _verdict(self, worker: _Worker, unit: Unit) -> Verdict | None:
         """What the death of a worker says of the item in hand (of its system, if none was); None to try it again."""
         code = worker.process.exitcode
-        if code is not None and -code in _FOREIGN_SIGNALS:
+        if self._hosted(unit) or (code is not None and -code in _FOREIGN_SIGNALS):
             key = (unit.system, unit.dataset, worker.utterance)
             self._lost[key] += 1
             return None if self._lost[key] <= LOST_RETRIES else ("error", f"worker_lost({_died(code)})")

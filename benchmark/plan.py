@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,11 +13,12 @@ from typing import Any
 
 from codecbench.benchmark.datasets.base import Checked, Dataset, check, fingerprint
 from codecbench.benchmark.datasets.registry import open_dataset
+from codecbench.benchmark.isolation.describe import Described, describe
+from codecbench.benchmark.isolation.levels import Level, require
 from codecbench.benchmark.sweep import ModelChoice, Sweep
 from codecbench.errors import UsageError
 from codecbench.metrics import registry as metrics
 from codecbench.metrics.base import Status
-from codecbench.models import registry as models
 from codecbench.models.base import Card, LoadOptions, OperatingPoint
 
 UNIT_SIZE = 16
@@ -38,6 +39,10 @@ class PlannedSystem:
     options: LoadOptions
     weights: str
     ranked: bool
+    code: str
+    isolation: Level = "process"
+    audit: bool = False
+    python: Path | None = None
 
     @property
     def richest(self) -> OperatingPoint:
@@ -82,6 +87,12 @@ class Plan:
     keep_codes: bool = False
     keep_audio: int = 0
 
+    def watched(self) -> tuple[Path, ...]:
+        """The folders that no adapter may write to: the run's, the datasets', the working folder, the user's home."""
+        recordings = [[str(u.path.absolute()) for u in d.dataset.utterances] for d in self.datasets.values()]
+        folders = [Path(os.path.commonpath(paths)) for paths in recordings if paths]
+        return self.folder, Path.cwd(), Path.home(), *(f.parent if f.is_file() else f for f in folders)
+
     def audible(self, dataset: str) -> frozenset[str]:
         """The utterances of `dataset` whose outputs are kept: `keep_audio` of them, spread over it."""
         names = [utterance.id for utterance in self.datasets[dataset].dataset.utterances]
@@ -119,8 +130,9 @@ class Plan:
             "systems": {
                 s.label: {
                     "card": _digest(s.card.to_json()),
-                    "code": _code_digest(s.target),
+                    "code": s.code,
                     "weights": s.weights,
+                    "isolation": f"{s.isolation}, audited" if s.audit else s.isolation,
                     "points": [p.name for p in s.points],
                 }
                 for s in self.systems.values()
@@ -147,11 +159,14 @@ def make_plan(sweep: Sweep, cache: Path, folder: Path, progress: Callable[[str, 
     for metric in map(metrics.find, names):
         if metric.prepare:
             metric.prepare()
-    cards = [models.find(choice.name).card for choice in sweep.models]
-    unknown = set(sweep.points) - {point.name for card in cards for point in card.points}
+    require(sweep.isolation)
+    if sweep.audit and sweep.isolation == "none":
+        raise UsageError("an audit needs encoder and decoder in processes of their own: choose --isolation bwrap")
+    found = [describe(choice.name, sweep.isolation) for choice in sweep.models]
+    unknown = set(sweep.points) - {point.name for system in found for point in system.card.points}
     if unknown:
         raise UsageError(f"no model of this sweep has the point '{min(unknown)}': `codecbench show MODEL` lists them")
-    systems = [_plan_system(choice, card, sweep) for choice, card in zip(sweep.models, cards, strict=True)]
+    systems = [_plan_system(choice, system, sweep) for choice, system in zip(sweep.models, found, strict=True)]
     datasets = []
     for choice in sweep.datasets:
         dataset = open_dataset(choice.name, channels=choice.channels, known_bad=choice.known_bad).limited(sweep.limit)
@@ -171,7 +186,8 @@ def _by_name(what: str, named: dict[str, Any], count: int) -> dict[str, Any]:
     return named
 
 
-def _plan_system(choice: ModelChoice, card: Card, sweep: Sweep) -> PlannedSystem:
+def _plan_system(choice: ModelChoice, described: Described, sweep: Sweep) -> PlannedSystem:
+    card = described.card
     if card.kind == "lm":
         raise UsageError(f"'{card.name}' is a language model; a codec sweep takes codecs and controls")
     points = tuple(_point(card, name) for name in choice.points) if choice.points else card.points
@@ -183,7 +199,10 @@ def _plan_system(choice: ModelChoice, card: Card, sweep: Sweep) -> PlannedSystem
     order = {point.name: i for i, point in enumerate(card.points)}
     options = LoadOptions(sweep.device, choice.weights, seed)
     ordered = tuple(sorted(set(points), key=lambda point: order[point.name]))
-    return PlannedSystem(label, choice.name, card, ordered, options, weights, ranked=seed is None)
+    return PlannedSystem(
+        label, choice.name, card, ordered, options, weights, ranked=seed is None, code=_code_digest(described.source),
+        isolation=sweep.isolation, audit=sweep.audit, python=described.python,
+    )  # fmt: skip
 
 
 def _weights(card: Card, local: Path | None, random_seed: int | None) -> tuple[str, str, int | None]:
@@ -211,12 +230,9 @@ def _point(card: Card, name: str) -> OperatingPoint:
         raise UsageError(f"model '{card.name}' has no point '{name}': its points are {known}") from None
 
 
-def _code_digest(target: str) -> str:
+def _code_digest(source: Path | None) -> str:
     """Digest of the file that defines the system, so that results of an adapter and of its next version never mix."""
-    system = models.find(target)
-    defined = system if isinstance(system, type) else type(system)
-    source = inspect.getsourcefile(defined)
-    return hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else ""
+    return hashlib.sha256(source.read_bytes()).hexdigest() if source and source.is_file() else ""
 
 
 def _digest(value: Any) -> str:

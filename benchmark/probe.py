@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from codecbench.audio import Clip
-from codecbench.benchmark.coding import Coded, SystemFailure, code_clip, codec_input
+from codecbench.benchmark.coding import Coded, ItemLost, SystemFailure, code_clip, codec_input
 from codecbench.benchmark.plan import PlannedSystem
 from codecbench.benchmark.scoring import at_rate
 from codecbench.metrics.alignment import estimate, stability
@@ -43,11 +43,11 @@ class Probe:
         self._repeats: list[bool] = []
         self._kept = 0
 
-    def add(self, utterance: str, clip: Clip, reference: Reference) -> None:
-        """Code one recording at every point."""
+    def add(self, utterance: str, clip: Clip, reference: Reference, outcomes: list[Outcome] | None = None) -> None:
+        """Code one recording at every point, unless that was done and `outcomes` came of it."""
         card = self._system.card
         given = codec_input(clip, card)
-        outcomes = list(code_clip(self.codec, card, given, self._system.points))
+        outcomes = outcomes or list(code_clip(self.codec, card, given, self._system.points))
         size = sum(outcome.output.size for _, outcome in outcomes if isinstance(outcome, Coded))
         if self._kept + size <= self.KEPT_SAMPLES:
             self._coded[utterance] = outcomes
@@ -55,7 +55,7 @@ class Probe:
         for point, outcome in outcomes:
             if isinstance(outcome, Coded):
                 self._pairs[point.name].append((reference, at_rate(outcome, reference)))
-        if len(self._repeats) < self.REPEATED:
+        if len(self._repeats) < self.REPEATED and not isinstance(outcomes[-1][1], ItemLost):
             again = list(code_clip(self.codec, card, given, self._system.points[-1:]))
             self._repeats.append(_same(outcomes[-1][1], again[0][1]))
 
@@ -78,6 +78,10 @@ class Probe:
             )
         self._pairs.clear()
         return rows
+
+    def keep(self, coded: dict[str, list[Outcome]]) -> None:
+        """Hold `coded`, what came of whole recordings at every point, until it is taken."""
+        self._coded |= coded
 
     def take(self, utterance: str) -> list[Outcome] | None:
         """The coded outcomes of `utterance` at every point, once; None if it was no probe."""

@@ -18,7 +18,7 @@ from codecbench.benchmark.lock import locked
 from codecbench.benchmark.plan import Plan, make_plan
 from codecbench.benchmark.progress import Progress
 from codecbench.benchmark.results import write_results
-from codecbench.benchmark.store import SCHEMA, RunStore
+from codecbench.benchmark.store import RETRIED, SCHEMA, RunStore, about_system
 from codecbench.benchmark.sweep import Sweep
 from codecbench.metrics import registry as metrics
 from codecbench.paths import cache_dir
@@ -84,17 +84,24 @@ def _compute(plan: Plan, store: RunStore, engine: str, jobs: int | None, progres
             elif message[0] == "corpus":
                 for row in message[1]:
                     store.append(row)
+            elif message[0] == "note":
+                store.append(about_system(message[1], note=message[2]))
+                progress.say(f"note     {message[1]}: {message[2]}")
             elif message[1] not in invalid:
                 invalid.add(message[1])
                 progress.say(f"invalid  {message[1]}: {message[2]}")
+                if not message[2].startswith(RETRIED):
+                    store.append(about_system(message[1], invalid=message[2]))
         return bool(stop)
 
 
 def _finish(plan: Plan, store: RunStore, manifest: dict[str, Any], progress: Progress) -> RunOutcome:
     digests, counts = write_results(plan, store)
-    invalid = dict(_invalid(store))
+    invalid = {**dict(_invalid(store)), **store.invalid}
     for label, system in manifest["systems"].items():
         system["status"] = f"invalid:{invalid[label]}" if label in invalid else "valid"
+        system["notes"] = sorted(store.notes.get(label, []))
+    manifest["faults"] = _faults(store)
     if not manifest["finished"] or manifest["results"] != digests:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         store.write_manifest({**manifest, "finished": True, "ended": now, "results": digests, "counts": counts})
@@ -106,9 +113,20 @@ def _invalid(store: RunStore) -> set[tuple[str, str]]:
     found = set()
     for (system, *_), row in store.items.items():
         for status, reason, *_rest in row["values"].values():
-            if status == "failed" and reason.startswith("load("):
+            if status == "failed" and reason.startswith(RETRIED):
                 found.add((system, reason))
     return found
+
+
+def _faults(store: RunStore) -> list[dict[str, Any]]:
+    """Each reason for which a system raised, once, with the end of the traceback."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for (system, point, dataset, utterance), row in sorted(store.items.items()):
+        if "trace" in row:
+            reason = next(r for status, r, *_ in row["values"].values() if status == "failed")
+            facts = {"system": system, "reason": reason, "item": f"{dataset}/{utterance} {point}"}
+            found.setdefault((system, reason), {**facts, "trace": row["trace"]})
+    return list(found.values())
 
 
 def _exit_code(counts: dict[str, int], manifest: dict[str, Any]) -> int:
@@ -155,6 +173,7 @@ def _manifest(plan: Plan, sweep: Sweep, out: Path, command: str, before: dict[st
         "systems": {
             s.label: {
                 **s.card.to_json(), "weights": s.weights, "ranked": s.ranked, "status": "valid",
+                "isolation": s.isolation, "audit": s.audit, "notes": [],
                 "points": [p for p in s.card.to_json()["points"] if p["name"] in {q.name for q in s.points}],
             }
             for s in plan.systems.values()

@@ -17,6 +17,8 @@ from codecbench.errors import InfrastructureError, UsageError
 
 SCHEMA = 1
 MANIFEST = "run.json"
+RETRIED = ("load(", "weights(")
+"""Reasons of a system that could not be loaded: what it lacked may have come since."""
 
 
 class RunStore:
@@ -25,12 +27,16 @@ class RunStore:
     Attributes:
         items: The newest row of every item.
         corpus: The first corpus-level row of every (system, point, dataset).
+        invalid: Why systems broke a rule, by label.
+        notes: What readers of a system's results should know, by label.
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
         self.folder = folder
         self.items: dict[ItemKey, dict[str, Any]] = {}
         self.corpus: dict[tuple[str, str, str], dict[str, Any]] = {}
+        self.invalid: dict[str, str] = {}
+        self.notes: dict[str, set[str]] = {}
         self._writer: SegmentWriter | None = None
         self.manifest = read_manifest(folder) or {}
         if self.manifest:
@@ -68,6 +74,12 @@ class RunStore:
         write_atomically(self.folder / MANIFEST, text.encode() + b"\n")
 
     def _take(self, row: dict[str, Any]) -> bool:
+        if "about" in row:
+            if invalid := row["about"].get("invalid"):
+                self.invalid.setdefault(row["system"], invalid)
+            if note := row["about"].get("note"):
+                self.notes.setdefault(row["system"], set()).add(note)
+            return True
         cell = (row["system"], row["point"], row["dataset"])
         if "corpus" in row:
             return self.corpus.setdefault(cell, row) is row
@@ -76,7 +88,12 @@ class RunStore:
 
 
 def _to_be_repeated(value: list[Any]) -> bool:
-    return value[0] == "error" or (value[0] == "failed" and str(value[1]).startswith("load("))
+    return value[0] == "error" or (value[0] == "failed" and str(value[1]).startswith(RETRIED))
+
+
+def about_system(label: str, **facts: str) -> dict[str, Any]:
+    """A row about a system as a whole: why it is ``invalid``, or a ``note``."""
+    return {"system": label, "point": "*", "dataset": "*", "utterance": "*", "about": facts}
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -45,6 +45,8 @@ class Sweep(_Strict):
         timeout: Seconds an item may take before its process is killed.
         keep_codes: Keep the packed codes of every item with the run.
         keep_audio: Keep the outputs of so many utterances of each dataset with the run, to listen to.
+        isolation: Where adapters run; see `codecbench.benchmark.isolation.levels`.
+        audit: Encode and decode in different processes, in different orders.
     """
 
     models: tuple[ModelChoice, ...] = Field(min_length=1)
@@ -57,6 +59,8 @@ class Sweep(_Strict):
     timeout: float = Field(default=300, gt=0)
     keep_codes: bool = False
     keep_audio: int = Field(default=0, ge=0)
+    isolation: Literal["none", "process", "bwrap"] = "process"
+    audit: bool = False
 
     @field_validator("models", "datasets", mode="before")
     @classmethod

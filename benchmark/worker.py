@@ -1,37 +1,59 @@
 """What one process does with its units: code, score, and tell, one message an item.
 
 Messages to the coordinator: ``("corpus", rows)`` once a system is loaded and probed, or ``("invalid", label, reason)``
-if it cannot be; for each item ``("start", utterance)``, then a ``("record", row)`` a point; ``("idle",)`` when the
-unit is done, or ``("retire",)`` when a fresh process should take what is left of it.
+if it cannot be, or breaks a rule; for each item ``("start", utterance)``, then a ``("record", row)`` a point;
+``("note", label, text)`` for what a reader of the results should know; ``("idle",)`` when the unit is done, or
+``("retire",)`` when a fresh process should take what is left of it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
+import random
 import signal
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, cast
 
+from codecbench.audio import Clip
 from codecbench.benchmark.cache import DiskCache
-from codecbench.benchmark.coding import OUT_OF_MEMORY, SystemFailure, code_clip, codec_input, one_line
+from codecbench.benchmark.coding import (
+    OUT_OF_MEMORY,
+    Coded,
+    Encoded,
+    Hosted,
+    SystemFailure,
+    code_clip,
+    codec_input,
+    decode_clip,
+    encode_clip,
+    one_line,
+)  # fmt: skip
 from codecbench.benchmark.evidence import Keeper
+from codecbench.benchmark.isolation.client import HostSettings, IsolatedCodec
+from codecbench.benchmark.isolation.levels import limits_for
+from codecbench.benchmark.isolation.loading import LoadFailure, load_codec
 from codecbench.benchmark.plan import Plan, PlannedSystem, Unit
-from codecbench.benchmark.probe import Probe
+from codecbench.benchmark.probe import Outcome, Probe
 from codecbench.benchmark.resources import PeakMemory, die_with_parent
 from codecbench.benchmark.scoring import References, Scorer, tokens_of
 from codecbench.errors import CodecbenchError
-from codecbench.models import registry as models
-from codecbench.models.base import Codec
+from codecbench.models.base import Codec, OperatingPoint
 
 Message = tuple[Any, ...]
 Row = dict[str, Any]
 
 
-def main(connection: Connection, plan: Plan) -> None:
-    """Entry point of a worker process: run units from `connection` until it closes."""
+def main(connection: Connection, plan: Plan, lifeline: Connection) -> None:
+    """Entry point of a worker process: run units from `connection` until it closes.
+
+    `lifeline` is held open by this process and the supervisors of its hosts, so that the coordinator sees the last end.
+    """
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator decides what an interrupt means
-    worker = Worker(plan)
+    worker = Worker(plan, lifeline.fileno())
     try:
         while True:
             unit: Unit = connection.recv()
@@ -47,15 +69,18 @@ def main(connection: Connection, plan: Plan) -> None:
 class Worker:
     """Runs units; keeps the last system loaded, and the references it has met."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, lifeline: int | None = None) -> None:
         cache = DiskCache(plan.cache)
         self.plan = plan
+        self.lifeline = lifeline
         self.references = References(plan, cache)
         self.scorer = Scorer(plan, cache)
         self.keeper = Keeper(plan)
         self._loaded: tuple[str, Codec] | None = None
         self._probe: Probe | None = None
         self._load_memory_mb = 0.0
+        self._traced: set[tuple[str, str]] = set()
+        self._noted: set[tuple[str, str]] = set()
 
     def run(self, unit: Unit) -> Iterator[Message]:
         """Run `unit`, yielding messages."""
@@ -64,13 +89,14 @@ class Worker:
         if any(utterance not in unit.verdicts for utterance, _ in unit.items):
             try:
                 codec = self._load(system)
-            except CodecbenchError as error:
-                yield "invalid", system.label, f"load({one_line(error)})"
+            except LoadFailure as failure:
+                yield "invalid", system.label, str(failure)
                 return
-            except Exception as error:  # noqa: BLE001 - the adapter is foreign code; its system becomes invalid
-                yield "invalid", system.label, f"load({type(error).__name__}: {one_line(error)})"
+            apart = (yield from self._code_apart(codec, system, unit)) if system.audit else {}
+            probe = yield from self._probed(codec, system, unit, apart)
+            if broken := self._broken_rule(codec):
+                yield "invalid", system.label, broken
                 return
-            probe = yield from self._probed(codec, system, unit)
         for utterance, points in unit.items:
             yield "start", utterance
             out_of_memory = False
@@ -78,35 +104,96 @@ class Worker:
                 facts = {"system": system.label, "point": point, "dataset": unit.dataset, "utterance": utterance}
                 yield "record", {**facts, **row}
                 out_of_memory |= ["failed", OUT_OF_MEMORY] in [value[:2] for value in row["values"].values()]
-            if out_of_memory:
+            if broken := self._broken_rule(probe.codec if probe else None):
+                yield "invalid", system.label, broken
+                return
+            if out_of_memory and system.isolation == "none":
                 yield ("retire",)  # a GPU's allocator does not recover well: a fresh process takes the rest
                 return
+        yield from self._notes(probe.codec if probe else None, system)
 
     def _load(self, system: PlannedSystem) -> Codec:
         if self._loaded is None or self._loaded[0] != system.label:
+            if self._loaded and isinstance(self._loaded[1], IsolatedCodec):
+                self._loaded[1].close()
             self._loaded = self._probe = None  # the last system's memory is free before the next takes its own
-            with PeakMemory() as memory:
-                loaded = models.find(system.target).load(system.options)
-                self._load_memory_mb = memory.growth_mb() or 0.0
-            if not isinstance(loaded, Codec):
-                raise TypeError(f"{system.target} loads a {type(loaded).__name__}, not a Codec")
-            if system.options.device.startswith("cuda"):
-                import torch
-
-                torch.backends.cudnn.allow_tf32 = False  # cuDNN's default, and enough to flip codes
-            self._loaded = (system.label, loaded)
+            if system.isolation == "none":
+                with PeakMemory() as memory:
+                    codec = load_codec(system.target, system.options)
+                    self._load_memory_mb = memory.growth_mb() or 0.0
+            else:
+                codec = isolated = IsolatedCodec(system.card, self._host_settings(system))
+                isolated.start()
+                self._load_memory_mb = isolated.load_memory_mb
+            self._loaded = (system.label, codec)
         return self._loaded[1]
 
-    def _probed(self, codec: Codec, system: PlannedSystem, unit: Unit) -> Generator[Message, None, Probe]:
-        if self._probe is None or self._probe.of != (unit.system, unit.dataset):
+    def _host_settings(self, system: PlannedSystem) -> HostSettings:
+        log = self.plan.folder / "logs" / f"{hashlib.sha256(system.label.encode()).hexdigest()[:8]}.{os.getpid()}.log"
+        return HostSettings(
+            system.target, system.options, system.isolation, limits_for(self.plan.timeout), python=system.python,
+            audit=system.audit, log=log, lifeline=self.lifeline,
+        )  # fmt: skip
+
+    def _broken_rule(self, codec: Codec | None) -> str:
+        """Why no more items of an isolated codec are to be tried."""
+        if not isinstance(codec, IsolatedCodec):
+            return ""
+        return codec.condemned() or codec.witnessed.trespassed(self.plan.watched())
+
+    def _notes(self, codec: Codec | None, system: PlannedSystem) -> Iterator[Message]:
+        """What was seen of an isolated codec in this unit; what it printed goes to its log."""
+        if isinstance(codec, IsolatedCodec):
+            codec.save_log()
+            for address in sorted(codec.witnessed.network):
+                if (system.label, address) not in self._noted:
+                    self._noted.add((system.label, address))
+                    yield "note", system.label, f"used the network: {address}"
+
+    def _code_apart(
+        self, codec: Codec, system: PlannedSystem, unit: Unit
+    ) -> Generator[Message, None, dict[str, list[Outcome]]]:
+        """Code every clip that the unit needs: encode all of them, in one order, then decode all, in another."""
+        probes = self._probes(unit) if self._needs_probe(unit) else []
+        names = [name for name in dict.fromkeys([*probes, *(n for n, _ in unit.items)]) if name not in unit.verdicts]
+        order = random.Random(f"{unit.system} {unit.dataset} {names}")  # noqa: S311 - an order, no secret
+        clips: dict[str, Clip] = {}
+        encoded: list[tuple[str, OperatingPoint, Encoded | SystemFailure]] = []
+        for name in order.sample(names, len(names)):
+            yield "start", name
+            with suppress(CodecbenchError):  # told when its turn comes
+                clips[name] = codec_input(self.references.get(unit.dataset, name)[0], system.card)
+                encoded += [(name, *pair) for pair in encode_clip(codec, system.card, clips[name], system.points)]
+        outcomes: dict[tuple[str, OperatingPoint], Coded | SystemFailure] = {}
+        for name, point, item in order.sample(encoded, len(encoded)):
+            yield "start", name
+            if isinstance(codec, Hosted):
+                codec.begin_item()
+            outcomes[name, point] = decode_clip(codec, clips[name], item)
+        return {name: [(point, outcomes[name, point]) for point in system.points] for name in clips}
+
+    def _needs_probe(self, unit: Unit) -> bool:
+        return self._probe is None or self._probe.of != (unit.system, unit.dataset)
+
+    def _probes(self, unit: Unit) -> list[str]:
+        first = self.plan.datasets[unit.dataset].dataset.utterances[: Probe.ITEMS]
+        return [utterance.id for utterance in first if utterance.id not in unit.verdicts]
+
+    def _probed(
+        self, codec: Codec, system: PlannedSystem, unit: Unit, apart: dict[str, list[Outcome]]
+    ) -> Generator[Message, None, Probe]:
+        if self._needs_probe(unit):
             probe = Probe(codec, system, unit.dataset)
-            for utterance in self.plan.datasets[unit.dataset].dataset.utterances[: Probe.ITEMS]:
-                if utterance.id not in unit.verdicts:
-                    yield "start", utterance.id
-                    probe.add(utterance.id, *self.references.get(unit.dataset, utterance.id))
+            for name in self._probes(unit):
+                yield "start", name
+                probe.add(name, *self.references.get(unit.dataset, name), apart.get(name))
+                if self._broken_rule(codec):
+                    return probe
             yield "corpus", probe.finish()
             self._probe = probe
-        return self._probe
+        probe = cast("Probe", self._probe)
+        probe.keep(apart)
+        return probe
 
     def _rows(
         self, probe: Probe | None, system: PlannedSystem, unit: Unit, utterance: str, points: tuple[str, ...]
@@ -130,7 +217,11 @@ class Worker:
             if point not in wanted:
                 continue
             if isinstance(outcome, SystemFailure):
-                yield point.name, {**facts, **self.scorer.not_coded(reference, ("failed", str(outcome)))}
+                failed = {**facts, **self.scorer.not_coded(reference, ("failed", str(outcome)))}
+                if outcome.trace and (system.label, str(outcome)) not in self._traced:
+                    self._traced.add((system.label, str(outcome)))
+                    failed["trace"] = outcome.trace
+                yield point.name, failed
                 continue
             row = self.scorer.coded(outcome, reference, probe.alignments[point.name])
             if outcome.memory_mb is not None:

@@ -22,6 +22,7 @@ MODULES = (
     "codecbench.models.ffmpeg",
     "codecbench.models.codec2",
     "codecbench.models.encodec",
+    "codecbench.models.encodec_lm",
     "codecbench.models.speechtokenizer",
     "codecbench.models.hificodec",
     "codecbench.models.dac",
@@ -34,12 +35,19 @@ MODULES = (
 
 
 @cache
-def all_systems() -> dict[str, System]:
-    """Every registered system by name, in the order of `MODULES`, then those of other packages."""
+def own_systems() -> dict[str, System]:
+    """The systems of this package by name, in the order of `MODULES`."""
     found: dict[str, System] = {}
     for module in MODULES:
         for system in import_module(module).SYSTEMS:
             _add(found, system, module)
+    return found
+
+
+@cache
+def all_systems() -> dict[str, System]:
+    """Every registered system by name: this package's, then those of other packages, which are imported."""
+    found = dict(own_systems())
     for point in entry_points(group="codecbench.models"):
         try:
             _add(found, point.load(), point.value)
@@ -63,12 +71,19 @@ def find(target: str) -> System:
         UsageError: Nothing of that name.
         InvalidSystem: The file cannot be imported, or the class is no system.
     """
-    path, colon, attribute = target.rpartition(":")
-    if colon and path.endswith(".py"):
-        return _from_file(Path(path), attribute)
+    if path := file_of(target):
+        return _from_file(path, target.rpartition(":")[2])
+    if target in own_systems():
+        return own_systems()[target]
     if target not in all_systems():
         raise did_you_mean(target, sorted(all_systems()), "model")
     return all_systems()[target]
+
+
+def file_of(target: str) -> Path | None:
+    """The file of a target ``path/to/file.py:Class``; None for a registered name."""
+    path, colon, _ = target.rpartition(":")
+    return Path(path) if colon and path.endswith(".py") else None
 
 
 def _from_file(path: Path, attribute: str) -> System:

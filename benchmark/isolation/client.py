@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,9 @@ from codecbench.benchmark.isolation.plain import to_plain
 from codecbench.benchmark.isolation.process import HostProcess
 from codecbench.benchmark.isolation.protocol import Message, ProtocolError, unwire_many, wire_many
 from codecbench.benchmark.resources import PeakMemory
+from codecbench.models import registry as models
 from codecbench.models.base import Card, Codec, Codes, LoadOptions, OperatingPoint
+from codecbench.paths import cache_dir
 
 TIMEOUTS_IN_A_ROW = 3
 _SMALL = 16 << 20
@@ -64,13 +67,27 @@ class Witnessed:
 
     wrote: set[str] = field(default_factory=set)
     network: set[str] = field(default_factory=set)
+    since: float = field(default_factory=time.time)
+
+    def trespassed(self, folders: Iterable[Path]) -> str:
+        """The reason if a path that was written lies in one of `folders` and has changed; else empty.
+
+        Only what the witness saw this adapter open counts: others work on the same disk.
+        """
+        allowed = [cache_dir("weights").resolve(), Path(sys.prefix).resolve()]
+        forbidden = [folder.resolve() for folder in folders]
+        for path in map(Path, sorted(self.wrote)):
+            inside = any(path.is_relative_to(folder) for folder in forbidden)
+            if inside and not any(path.is_relative_to(folder) for folder in allowed) and _changed(path, self.since):
+                return f"wrote_outside({shown(str(path))})"
+        return ""
 
     def note(self, facts: dict[str, Any]) -> None:
         """Take what a message says of it."""
         for name, noted in (("wrote", self.wrote), ("network", self.network)):
             said = facts.get(name)
             if isinstance(said, list) and len(noted) < 100:
-                noted.update(_clean(text, 1000) for text in said[:100] if isinstance(text, str))
+                noted.update(shown(text, 1000) for text in said[:100] if isinstance(text, str))
 
 
 class IsolatedCodec(Codec):
@@ -111,6 +128,10 @@ class IsolatedCodec(Codec):
             if slot.process:
                 slot.process.end()
                 slot.process = None
+        self.save_log()
+
+    def save_log(self) -> None:
+        """Put what the hosts printed into the file of the settings."""
         if self.settings.log:
             self._log.save(self.settings.log)
 
@@ -145,7 +166,7 @@ class IsolatedCodec(Codec):
         except ProtocolError as error:
             raise SystemFailure(f"contract(protocol: {error})") from error
         except ValueError as error:
-            raise SystemFailure(f"codes({_clean(str(error), _REASON_CHARACTERS)})") from error
+            raise SystemFailure(f"codes({shown(str(error))})") from error
         if len(codes) != 1:
             raise SystemFailure("contract(protocol: codes of another number of clips)")
         return codes[0]
@@ -172,7 +193,7 @@ class IsolatedCodec(Codec):
             raise
         self.witnessed.note(dict(answer.facts))
         if answer.kind == "failed":
-            reason = _clean(str(answer.facts.get("reason")), _REASON_CHARACTERS)
+            reason = shown(str(answer.facts.get("reason")))
             if not reason.startswith(_REASONS):
                 reason = f"contract(protocol: {reason})"
             if reason == OUT_OF_MEMORY:
@@ -199,11 +220,11 @@ class IsolatedCodec(Codec):
         except ItemLost as lost:
             slot.process = None
             reason = f"timeout({settings.limits.load_seconds:g} s)" if str(lost).startswith("timeout") else str(lost)
-            last = self._log.text().rstrip().rpartition("\n")[2]
-            raise ItemLost(f"load({_clean(f'{reason}: {last}' if last else reason, _REASON_CHARACTERS)})") from lost
+            last = self._log.last_line()
+            raise ItemLost(f"load({shown(f'{reason}: {last}' if last else reason)})") from lost
         if answer.kind != "done":
             self.close()
-            reason = _clean(str(answer.facts.get("reason")), _REASON_CHARACTERS)
+            reason = shown(str(answer.facts.get("reason")))
             raise ItemLost(reason if reason.startswith(("load(", "weights(")) else f"load({reason})", _trace(answer))
         self.witnessed.note(dict(answer.facts))
         slot.parameters = answer.fact("parameters", int)
@@ -212,15 +233,24 @@ class IsolatedCodec(Codec):
         return slot.process
 
 
+def _changed(path: Path, since: float) -> bool:
+    """`path` is gone, or has changed after `since`; the change time is the kernel's, and cannot be set."""
+    try:
+        return path.lstat().st_ctime >= since
+    except OSError:
+        return True
+
+
 def absolute(target: str) -> str:
     """`target`, its file named from the root: a host has another working folder."""
-    path, colon, attribute = target.rpartition(":")
-    return f"{Path(path).absolute()}:{attribute}" if colon and path.endswith(".py") else target
+    path = models.file_of(target)
+    return f"{path.absolute()}:{target.rpartition(':')[2]}" if path else target
 
 
 def _trace(answer: Message) -> str:
     return printable(str(answer.facts.get("trace", ""))[-_TRACE_CHARACTERS:].encode(errors="replace"))
 
 
-def _clean(text: str, limit: int) -> str:
+def shown(text: str, limit: int = _REASON_CHARACTERS) -> str:
+    """`text`, which an adapter may have written, on one line and fit to be shown."""
     return "".join(c if c.isprintable() else " " for c in text[:limit])

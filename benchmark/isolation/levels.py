@@ -23,6 +23,7 @@ from typing import Literal, get_args
 from codecbench import weights
 from codecbench.benchmark.resources import pin_threads
 from codecbench.errors import UsageError
+from codecbench.models import registry as models
 from codecbench.models.base import Card, LoadOptions
 from codecbench.paths import cache_dir
 
@@ -97,8 +98,8 @@ def host_command(level: Level, python: Path, fd: int, readable: Sequence[Path]) 
 
 def files_of(target: str, card: Card | None, options: LoadOptions) -> list[Path]:
     """The files that a system reads: the adapter's own, and its weights."""
-    path, colon, _ = target.rpartition(":")
-    files = [Path(path)] if colon and path.endswith(".py") else []
+    file_of_target = models.file_of(target)
+    files = [file_of_target] if file_of_target else []
     if options.weights:
         files.append(options.weights)
     for file in card.weights if card else ():

@@ -30,6 +30,10 @@ class CappedLog:
         notice = f"\n[{left_out} bytes left out]\n" if left_out else ""
         return printable(bytes(self._head)) + notice + printable(bytes(tail))
 
+    def last_line(self) -> str:
+        """The last line that was printed."""
+        return printable(bytes(self._tail or self._head)[-1000:]).rstrip().rpartition("\n")[2]
+
     def save(self, path: Path) -> None:
         """Write `text` to `path`, after what earlier hosts left there, if there is any; then begin anew."""
         if self.size:

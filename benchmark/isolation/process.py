@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import selectors
-import shutil
 import signal
 import socket
 import subprocess
@@ -54,7 +53,7 @@ class HostProcess:
         settings = {
             "command": host_command(level, python or Path(sys.executable), theirs.fileno(), readable),
             "control": control.fileno(), "kept": kept, "passed": [theirs.fileno()],
-            "memory": limits.memory, "tasks": limits.tasks,
+            "memory": limits.memory, "tasks": limits.tasks, "folder": self.folder,
         }  # fmt: skip
         self._supervisor = subprocess.Popen(  # noqa: S603
             [sys.executable, "-I", "-S", supervise.__file__, json.dumps(settings)],
@@ -183,7 +182,6 @@ class HostProcess:
         with contextlib.suppress(OSError):
             self._drain()
         os.close(self._output)
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def died(code: int) -> str:

@@ -55,6 +55,9 @@ def main(settings: dict[str, Any]) -> None:
     if group:
         with suppress(OSError):
             os.rmdir(group)
+    import shutil  # not before the host has started, which waits for this script
+
+    shutil.rmtree(settings["folder"], ignore_errors=True)
 
 
 def _become(settings: dict[str, Any], group: str) -> NoReturn:
