@@ -82,7 +82,7 @@ def _terminal(board: Board, summary: Summary, *, fit: bool) -> str:
             if fit:
                 grid, dropped = _fitting(grid, console.width)
                 left_out |= dict.fromkeys(dropped)
-            for line, style in _lines(grid):
+            for line, style in lines(grid):
                 console.print(line, style=style, soft_wrap=True)
     for note in _notes(board, summary, left_out):
         console.print(note, style="dim", soft_wrap=True)
@@ -105,7 +105,7 @@ def _widths(grid: Grid) -> list[int]:
     return [max(cell_len(part) for cell in column for part in cell.split("\n")) for column in zip(*rows, strict=True)]
 
 
-def _lines(grid: Grid) -> Iterator[tuple[str, str]]:
+def lines(grid: Grid) -> Iterator[tuple[str, str]]:
     """Lines of text, each with its style; names stand left, numbers right."""
     from rich.cells import cell_len
 
@@ -132,11 +132,13 @@ def _markdown(board: Board, summary: Summary) -> str:
     for section in summary.sections:
         out += [f"### {_escape(_heading(section))}", "", f"{_escape(interval_note(section))}.", ""]
         for grid in (_scores(section, summary), _properties(section, summary)):
-            out += [*_pipes(grid), ""] if len(grid.heads) > 2 else []
+            out += [*pipes(grid), ""] if len(grid.heads) > 2 else []
     return "\n".join([*out, *(f"- {_escape(note)}" for note in _notes(board, summary, ()))])
 
 
-def _pipes(grid: Grid) -> Iterator[str]:
+def pipes(grid: Grid) -> Iterator[str]:
+    """Lines of a Markdown table."""
+
     def line(cells: Sequence[str]) -> str:
         return f"| {' | '.join(cells)} |"
 

@@ -3,7 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
+from codecbench.benchmark.commands.check import check
+from codecbench.benchmark.commands.compare import compare
 from codecbench.benchmark.commands.conformance import conformance
+from codecbench.benchmark.commands.submit import submit, verify
 
-COMMANDS: tuple[Callable[..., Any], ...] = (conformance,)
+COMMANDS: tuple[Callable[..., Any], ...] = (
+    check,
+    compare,
+    conformance,
+    submit,
+    verify,
+)
 """The functions that become commands; a new one is a line here."""
