@@ -8,6 +8,7 @@ deviation of what each codebook has to quantise. Without those, every frame woul
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import fsum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,3 +65,21 @@ def excerpt(samples: Samples) -> Samples:
     if len(samples) <= 600:
         return samples
     return np.concatenate([samples[:200], samples[:: len(samples) // 200][:200], samples[-200:]])
+
+
+def distribution(k: int, size: int = 1024) -> Samples:
+    """A distribution ``[size]``: even for even `k`, of differing steepness for odd ones.
+
+    Of products, an exact sum and a division, which no machine rounds otherwise.
+    """
+    base = np.random.RandomState(k).randint(1, 1000, size).astype(np.float64)
+    weight = base
+    for _ in range(k % 2 * (k % 11)):
+        weight = weight * base
+    return np.asarray(weight / fsum(weight), np.float32)
+
+
+def symbols(count: int = 400) -> list[int]:
+    """A likely symbol of each `distribution` in turn, and now and then any."""
+    draw = np.random.RandomState(count)
+    return [int(draw.randint(1024) if k % 7 == 0 else distribution(k).argmax()) for k in range(count)]
