@@ -106,7 +106,8 @@ def code_clip(
 ) -> Iterator[tuple[OperatingPoint, Coded | SystemFailure]]:
     """Code `clip`, at the codec's rate and channels, at every point of `points`.
 
-    A nested codec encodes once, at the richest of `points`, and each point is a prefix of those codes.
+    A nested codec encodes once, at the richest of `points`, and each point is a prefix of those codes, or fails as that
+    encoding did.
     """
     left = list(points)
     for point, encoded in encode_clip(codec, card, clip, points):
@@ -126,7 +127,7 @@ def encode_clip(
         codec.begin_item()
     richest = max(points, key=lambda point: point.streams or 0)
     shared: tuple[Codes, float, float | None] | None = None
-    lost: ItemLost | None = None
+    lost: SystemFailure | None = None
     for point in points:
         try:
             if lost:
@@ -136,7 +137,7 @@ def encode_clip(
             codes = shared[0].prefix(point.streams) if card.nested and point.streams else shared[0]
             yield point, Encoded(pack(codes), *shared[1:])
         except SystemFailure as failure:
-            lost = failure if isinstance(failure, ItemLost) else None
+            lost = failure if card.nested or isinstance(failure, ItemLost) else None
             yield point, failure
 
 
