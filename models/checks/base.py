@@ -97,7 +97,7 @@ def check(
         name = function.__name__
         if name in _found:
             raise ValueError(f"two checks are called '{name}'")
-        guards = " ".join((function.__doc__ or "").split())
+        guards = " ".join((function.__doc__ or "").split("\n\n")[0].split())
         _found[name] = Check(name, function.__module__.rpartition(".")[2], guards, kinds, loads, function)
         return function
 

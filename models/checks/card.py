@@ -77,9 +77,9 @@ def card_weights(subject: Subject) -> None:
 
 @check(ALL, loads=False)
 def card_training_data(subject: Subject) -> None:
-    """A system with weights says what it was trained on, or that this was not published."""
-    if not (subject.card.weights or subject.card.unpublished):
-        raise Skipped("it has no weights")
+    """A system with official weights says what it was trained on, or that this was not published."""
+    if not subject.card.weights:
+        raise Skipped("it has no official weights")
     if not all(subject.card.training_data) or not subject.card.training_data:
         raise Failed("no training data is declared; write 'not published' if its publisher states none")
 

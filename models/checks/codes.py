@@ -28,6 +28,9 @@ def codes_match_card(subject: Subject) -> None:
     """At every point the codes are the declared streams of integers within their codebooks, and nothing else."""
     for point in subject.points:
         codes = subject.encode([subject.clip(0.1)], point)[0]
+        extra = set(vars(codes)) - {f.name for f in fields(Codes)}
+        if extra:
+            raise Failed(f"at {point.name} the codes carry {', '.join(sorted(extra))} besides")
         if subject.card.nested and point.streams:
             codes = codes.prefix(point.streams)
         try:
@@ -37,9 +40,6 @@ def codes_match_card(subject: Subject) -> None:
 
 
 def _hold_to_card(subject: Subject, codes: Codes, point: OperatingPoint) -> None:
-    extra = set(vars(codes)) - {f.name for f in fields(Codes)}
-    if extra:
-        raise Failed(f"the codes carry {', '.join(sorted(extra))} besides")
     Codes(**{f.name: getattr(codes, f.name) for f in fields(Codes)})  # what a subclass may have left unchecked
     expected = tuple(stream.codebook_size for stream in subject.card.streams_at(point))
     if codes.codebook_sizes != expected and not (codes.packets and not codes.streams):

@@ -12,17 +12,9 @@ from codecbench.audio import Clip
 from codecbench.models.base import Request, Response, Sampling, Task
 from codecbench.models.checks.base import LMS, Failed, Skipped, check
 from codecbench.models.checks.probes import frozen, speechlike
-from codecbench.models.checks.requests import (
-    GIVES_TEXT,
-    GREEDY,
-    SHORT,
-    TAKES_AUDIO,
-    TAKES_TEXT,
-    TRANSLATES,
-    request,
-    same_response,
-)
+from codecbench.models.checks.requests import GREEDY, SHORT, TAKES_AUDIO, request, same_response
 from codecbench.models.checks.subject import Subject, check_audio, describe
+from codecbench.models.limits import GIVES_TEXT, TAKES_TEXT, TRANSLATES
 
 
 def _generate(subject: Subject, requests: Sequence[Request], sampling: Sampling = SHORT) -> list[Response]:

@@ -11,7 +11,7 @@ from codecbench.models.checks.subject import Subject, check_audio
 
 @check()
 def round_trip(subject: Subject) -> None:
-    """Half a second comes back finite, as float32 samples of the shape that went in, after a way through bytes."""
+    """An ordinary clip comes back finite, as float32 samples of the shape that went in, after a way through bytes."""
     check_audio(subject.output, (subject.channels, subject.probe.length))
 
 
@@ -45,7 +45,7 @@ def around_a_frame(subject: Subject) -> None:
 @check()
 def prime_lengths(subject: Subject) -> None:
     """Clips whose lengths are primes, so multiples of no stride, come back in their length."""
-    _lengths(subject, 101, 1009, 4999)
+    _lengths(subject, 101, 1009, 3001)
 
 
 @check()
@@ -57,7 +57,7 @@ def long_clip(subject: Subject) -> None:
 @check()
 def every_point(subject: Subject) -> None:
     """Every operating point codes a clip and brings it back in its length."""
-    clip = subject.clip(0.2, seed=3)
+    clip = subject.clip(0.1, seed=3)
     richest = subject.encode([clip])[0] if subject.card.nested else None
     for point in subject.points:
         codes = richest.prefix(point.streams) if richest and point.streams else subject.encode([clip], point)[0]
@@ -96,11 +96,13 @@ def other_rates(subject: Subject) -> None:
 @check()
 def outputs_own_memory(subject: Subject) -> None:
     """Outputs own their memory: two outputs never share it, and writing to one changes nothing inside the system."""
-    before = subject.output.copy()
-    again = subject.decode([subject.coded])[0]
-    if np.shares_memory(again, subject.output):
+    codes = subject.encode([subject.clip(0.1)])
+    first, second = (subject.decode(codes)[0] for _ in range(2))
+    if np.shares_memory(first, second):
         raise Failed("two outputs share memory")
-    if again.flags.writeable:
-        again[:] = 0
-    if not np.array_equal(subject.decode([subject.coded])[0], before):
+    before = first.copy()
+    for output in (first, second):
+        if output.flags.writeable:
+            output[:] = 0
+    if not np.array_equal(subject.decode(codes)[0], before):
         raise Failed("after an output was written to, the same codes decode to something else")

@@ -61,19 +61,14 @@ def observe() -> Iterator[Observation]:
     _hook()
     seen = Observation(allowed=("/dev/null", "/dev/tty", str(Path(tempfile.gettempdir()).resolve()) + os.sep))
     folders = [Path.cwd(), Path.home()]
-    before, files, running, descriptors = _state(), _listing(folders), _running(), _descriptors()
+    before, files, running, descriptors = state(), _listing(folders), _running(), _descriptors()
     _watching.append(seen)
     try:
         with _captured_output(seen):
             yield seen
     finally:
         _watching.remove(seen)
-        after = _state()
-        for kind, values in before.items():
-            differing = [name for name, value in values.items() if name in after[kind] and after[kind][name] != value]
-            if kind == "environment":
-                differing += sorted(set(after[kind]) ^ set(values))
-            seen.changed[kind] = differing
+        seen.changed = changes(before, state())
         seen.wrote += sorted(str(path) for path in _listing(folders) - files if str(path) not in seen.wrote)
         seen.left = sorted(_running() - running)
         seen.opened = _descriptors() - descriptors
@@ -127,8 +122,23 @@ def _captured_output(seen: Observation) -> Iterator[None]:
             seen.printed = file.read(10_000)
 
 
-def _state() -> dict[str, dict[str, object]]:
-    """The state of the process that a system could change for others, by kind."""
+State = dict[str, dict[str, object]]
+"""What a system could change for others in its process: by kind, a value by name."""
+
+
+def changes(before: State, after: State) -> dict[str, list[str]]:
+    """By kind, the names whose values differ; of environment variables also those that came or went."""
+    differing = {}
+    for kind, values in before.items():
+        shared = values.keys() & after[kind].keys()
+        differing[kind] = sorted(name for name in shared if after[kind][name] != values[name])
+        if kind == "environment":
+            differing[kind] += sorted(after[kind].keys() ^ values.keys())
+    return differing
+
+
+def state() -> State:
+    """The state of this process."""
     return {
         "random numbers": _generators(),
         "environment": {**os.environ},
@@ -158,6 +168,14 @@ def _generators() -> dict[str, object]:
     if torch is not None:
         found["torch"] = _digest(torch.get_rng_state().numpy().tobytes())
     return found
+
+
+def stir() -> None:
+    """Draw a number from each global generator, so that seeding it again shows."""
+    random.random()  # noqa: S311
+    np.random.random()
+    if "torch" in sys.modules:
+        sys.modules["torch"].rand(1)
 
 
 def _digest(value: object) -> str:

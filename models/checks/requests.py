@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from codecbench.models.base import Request, Response, Sampling, Task
+from codecbench.models.limits import TAKES_TEXT, TRANSLATES, WORKS_ON_AUDIO
 
 if TYPE_CHECKING:
     from codecbench.models.checks.subject import Subject
@@ -12,16 +13,8 @@ if TYPE_CHECKING:
 SHORT = Sampling(max_seconds=0.5, seed=1)
 GREEDY = Sampling(temperature=0, max_seconds=0.5, seed=1)
 
-TAKES_TEXT: frozenset[Task] = frozenset({"tts", "mt", "editing", "singing", "music", "sound"})
-"""Tasks whose request has a text."""
-TAKES_AUDIO: frozenset[Task] = frozenset(
-    {"continuation", "tts", "asr", "s2st", "s2tt", "slu", "captioning", "enhancement", "removal", "extraction",
-     "editing", "dereverberation", "conversion"}
-)  # fmt: skip
-"""Tasks whose request has audio: what is worked on, or a prompt."""
-GIVES_TEXT: frozenset[Task] = frozenset({"asr", "mt", "s2tt", "slu", "captioning"})
-"""Tasks whose response has a text; the others' has audio."""
-TRANSLATES: frozenset[Task] = frozenset({"mt", "s2st", "s2tt"})
+TAKES_AUDIO = WORKS_ON_AUDIO | {"tts"}
+"""Tasks whose request has audio here: what is worked on, or a prompt."""
 
 TEXT = "a short line"
 

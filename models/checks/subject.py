@@ -14,7 +14,7 @@ from codecbench.audio import Audio, Clip
 from codecbench.models.base import Card, Codec, Codes, LoadOptions, OperatingPoint, SpeechLM, System
 from codecbench.models.bitstream import pack, unpack
 from codecbench.models.checks.base import Failed, Skipped
-from codecbench.models.checks.observe import Observation, observe
+from codecbench.models.checks.observe import Observation, State, observe, state, stir
 from codecbench.models.checks.probes import CONTROL_RATE, frozen, speechlike
 from codecbench.models.registry import find
 
@@ -68,8 +68,14 @@ class Subject:
         return self.options.random_seed is not None and bool(self.card.weights or self.card.unpublished)
 
     @cached_property
+    def state_before(self) -> State:
+        """The state of the process before the system was loaded."""
+        return state()
+
+    @cached_property
     def loaded(self) -> tuple[Any, Observation]:
         """The loaded system, and what loading it left behind."""
+        _ = self.state_before
         with observe() as observation:
             model = self.system.load(self.options.load_options())
         return model, observation
@@ -159,8 +165,8 @@ class Subject:
 
     @cached_property
     def probe(self) -> Clip:
-        """The clip that most checks share, half a second and not a whole number of frames."""
-        return self.clip_of(self.rate // 2 + 3)
+        """The clip that most checks share, 0.4 s and not a whole number of frames."""
+        return self.clip_of(2 * self.rate // 5 + 3)
 
     @cached_property
     def coded(self) -> Codes:
@@ -193,12 +199,13 @@ class Subject:
             self.lm.generate([request(self)], SHORT)
             self.lm.loglikelihood([self.clip(0.2)])
         else:
-            self.round_trip([self.clip(0.2, seed=5)])
+            self.round_trip([self.clip(0.1, seed=5)])
 
     @cached_property
     def used(self) -> Observation:
         """What an ordinary use leaves behind."""
         self.exercise()
+        stir()
         with observe() as observation:
             self.exercise()
         return observation

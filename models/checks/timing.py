@@ -88,7 +88,7 @@ def _streams(subject: Subject) -> None:
 
 def _pieces(length: int, hop: int) -> list[int]:
     """Where to cut: pieces of no sample, one, less than a frame, a frame, more, and all the rest."""
-    cuts = np.cumsum([0, 1, hop - 2, hop, hop + 7, 3 * hop])
+    cuts = np.cumsum([0, 1, max(hop - 2, 0), hop, hop + 7, 3 * hop])
     return [0, *(int(cut) for cut in cuts if cut < length), length]
 
 
