@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from codecbench.audio import Clip
+from codecbench.benchmark.datasets.decoders import Decoders
 from codecbench.errors import InfrastructureError, UsageError
 from codecbench.metrics.base import SILENCE_PEAK
 from codecbench.recording import MAX_DURATION, DataError, printable, read
@@ -28,6 +29,7 @@ Channels = Literal["downmix", "reject"]
 DOMAINS = ("speech", "music", "sound")
 
 FULL_SCALE = 32767 / 32768
+MOST_DECODERS = 8
 CLIPPED_RUN = 3
 """So many samples in a row at full scale count as clipping."""
 
@@ -173,7 +175,7 @@ class Checked:
 
 
 def check(dataset: Dataset, progress: Callable[[int, int], None] | None = None) -> list[Checked]:
-    """Decode every recording once, before any system hears one.
+    """Decode every recording once, in processes of their own, before any system hears one.
 
     Args:
         dataset: What to check.
@@ -185,9 +187,9 @@ def check(dataset: Dataset, progress: Callable[[int, int], None] | None = None) 
     """
     found, problems = [], []
     total = len(dataset.utterances)
-    # Decoding and hashing leave the interpreter lock, so threads are enough.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        futures = [pool.submit(_check, dataset, utterance) for utterance in dataset.utterances]
+    with ThreadPoolExecutor(min(MOST_DECODERS, os.cpu_count() or 1, 1 + total // 8)) as pool:
+        decoders = Decoders(_check, dataset)
+        futures = [pool.submit(decoders.ask, utterance) for utterance in dataset.utterances]
         try:
             for done, future in enumerate(futures, 1):
                 try:
@@ -199,6 +201,8 @@ def check(dataset: Dataset, progress: Callable[[int, int], None] | None = None) 
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+        finally:
+            decoders.close()
     if problems:
         raise DataError(
             f"{len(problems)} of {total} recordings of '{dataset.card.name}' cannot be used: {several(problems)} "
