@@ -97,7 +97,8 @@ class Board:
     """Everything that tables and pages are made of.
 
     `results` has one row a system, point, dataset, utterance (``*``: the whole dataset) and metric, sorted by
-    these, and a column `transcript` (what was heard in the output) if any run recorded one; `timings` may be empty. `notices` are sentences that every view of the board has to show.
+    these, and a column `transcript`, what was heard in the output, if any run recorded one; `timings` may be
+    empty. `notices` are sentences that every view of the board has to show.
     """
 
     results: pd.DataFrame

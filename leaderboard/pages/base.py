@@ -55,6 +55,10 @@ class Page:
     scripts: tuple[str, ...] = ()
 
 
+def _nothing(site: Site, out: Path) -> Iterable[str]:  # noqa: ARG001 - the interface of all writers
+    return ()
+
+
 @dataclass(frozen=True)
 class PageType:
     """A kind of page.
@@ -70,7 +74,7 @@ class PageType:
     name: str
     nav: str
     pages: Callable[[Site], Iterable[Page]]
-    write: Callable[[Site, Path], Iterable[str]] = lambda site, out: ()
+    write: Callable[[Site, Path], Iterable[str]] = _nothing
     assets: tuple[str, ...] = ()
 
 

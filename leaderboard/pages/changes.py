@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from codecbench.errors import InfrastructureError, UsageError
-from codecbench.leaderboard.aggregate import aggregate
+from codecbench.leaderboard.aggregate import ALL, aggregate
 from codecbench.leaderboard.export import to_json
 from codecbench.leaderboard.load import read_runs
 from codecbench.leaderboard.pages.base import Page, PageType, Site, system_path
@@ -68,7 +68,7 @@ def _scores(found: Mapping[str, Any]) -> dict[SCORE, dict[str, Any]]:
             **cell, "signature": signatures[name], "title": titles[section["dataset"]],
         }
         for section in found["sections"]
-        if section["dataset"] != "*"
+        if section["dataset"] != ALL
         for row in section["rows"]
         for name, cell in row["metrics"].items()
     }  # fmt: skip

@@ -51,7 +51,8 @@ def _rows_csv(site: Site, out: gzip.GzipFile) -> None:
     for k, column in enumerate(table.columns):
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             starts = pc.is_in(pc.utf8_slice_codeunits(column, 0, 1), pa.array(FORMULA, column.type))
-            escaped = pc.if_else(starts, pc.binary_join_element_wise(pa.scalar("'", column.type), column, pa.scalar("", column.type)), column)
+            mark, nothing = pa.scalar("'", column.type), pa.scalar("", column.type)
+            escaped = pc.if_else(starts, pc.binary_join_element_wise(mark, column, nothing), column)
             table = table.set_column(k, table.column_names[k], escaped)
     csv.write_csv(table, out)
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from codecbench.leaderboard.aggregate import TRACKS, Section
+from codecbench.leaderboard.aggregate import ALL, TRACKS, Section
 from codecbench.leaderboard.charts import chart_svg
 from codecbench.leaderboard.pages.base import Page, PageType, Site
 from codecbench.leaderboard.pages.scores import explorer, shown_metrics, table
@@ -21,7 +21,7 @@ TRACK_NOTES = {
 
 def _pages(site: Site) -> Iterator[Page]:
     sections = [section for section in site.summary.sections if section.rows]
-    first = sections[-1] if sections and sections[-1].dataset == "*" else (sections or [None])[0]
+    first = next((s for s in sections if s.dataset == ALL), sections[0] if sections else None)
     yield Page(
         "index.html",
         "index.html",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from codecbench.leaderboard.aggregate import Cell, Row, Section, Summary
+from codecbench.leaderboard.aggregate import ALL, Cell, Row, Section, Summary
 from codecbench.leaderboard.board import Metric, System
 from codecbench.leaderboard.pages.base import Site, entry_key, key, rows_path, system_path
 from codecbench.leaderboard.pages.encode import pack
@@ -178,7 +178,7 @@ def groups_of(site: Site, entries: Sequence[Entry]) -> tuple[list[str], np.ndarr
 
 def _section_id(section: Section, by: str) -> str:
     if not by:
-        return "*" if section.dataset == "*" else key(section.dataset)
+        return ALL if section.dataset == ALL else key(section.dataset)
     return f"{key(section.dataset)}~{by}~{key(section.title.rpartition(f': {by} ')[2])}"
 
 

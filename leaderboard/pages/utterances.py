@@ -95,7 +95,7 @@ def _shards(site: Site, dataset: Dataset) -> Iterator[dict[str, Any]]:
             "dataset": key(dataset.name), "groups": titles,
             "entries": [{"key": entry_key(*e), "system": clean(e[0]), "point": clean(e[1]), "href": system_path(e[0])}
                         for e in entries],
-            "metrics": [{**metric_view(m), "low": low, "high": high,
+            "metrics": [{**metric_view(m), "low": low, "high": high, "log": m is BITRATE,
                          "digits": min(digits[m.name], _useful_digits(low, high))}
                         for m, (_, low, high) in zip(metrics, grids, strict=True)],
             "utterances": [{"id": item.id, "shown": clean(item.id), "speaker": clean(item.speaker),
@@ -104,7 +104,7 @@ def _shards(site: Site, dataset: Dataset) -> Iterator[dict[str, Any]]:
             "href": utterance_path(dataset.name), "rows": rows_path(dataset.name),
         },
         "group": groups, "seconds": np.array([item.duration for item in items], dtype=np.float32),
-        **_reasons(frame, metrics, entries, dataset), **_heard(frame, entries, dataset),
+        **_reasons(frame, metrics), **_heard(frame),
     }  # fmt: skip
     sets = _metric_sets(metrics, len(entries) * len(items))
     places = {metric.name: k for k, metric in enumerate(metrics)}
@@ -134,12 +134,12 @@ def _places(frame: pd.DataFrame, entries: Sequence[Entry], dataset: Dataset) -> 
 def _grid(
     frame: pd.DataFrame, metric: Metric, entries: Sequence[Entry], dataset: Dataset
 ) -> tuple[NDArray[np.uint16], float, float]:
-    """The codes of one metric, entry by entry, and their range."""
+    """The codes of one metric, entry by entry, and their range; bitrates, which span decades, as ``log(1 + kbps)``."""
     size = len(entries) * len(dataset.utterances)
     values, status = np.full(size, np.nan), np.full(size, -1)
     if metric is BITRATE:
         coded = frame[frame["bits"].notna() & (frame["duration"] > 0)].drop_duplicates("place")
-        values[coded["place"]] = (coded["bits"] / coded["duration"] / 1000).to_numpy(dtype=np.float64)
+        values[coded["place"]] = np.log1p((coded["bits"] / coded["duration"] / 1000).to_numpy(dtype=np.float64))
         status[coded["place"]] = STATUSES.index("ok")
     else:
         own = frame[frame["metric"] == metric.name]
@@ -154,9 +154,7 @@ def _useful_digits(low: float, high: float) -> int:
     return max(0, int(-np.log10(step))) if step > 0 else 9
 
 
-def _reasons(
-    frame: pd.DataFrame, metrics: Sequence[Metric], entries: Sequence[Entry], dataset: Dataset
-) -> dict[str, Any]:
+def _reasons(frame: pd.DataFrame, metrics: Sequence[Metric]) -> dict[str, Any]:
     """Why a value is absent: places in the grid, metrics and indices of reasons."""
     import pandas as pd
 
@@ -171,7 +169,7 @@ def _reasons(
     }
 
 
-def _heard(frame: pd.DataFrame, entries: Sequence[Entry], dataset: Dataset) -> dict[str, Any]:
+def _heard(frame: pd.DataFrame) -> dict[str, Any]:
     """What was heard in the output, where the rows say it: places in the grid and texts."""
     if "transcript" not in frame:
         return {"heard": [], "heard_place": np.zeros(0, dtype=np.uint32)}

@@ -139,7 +139,8 @@ def timing_rows(rows: Iterable[Mapping[str, Any]], metric: str) -> list[dict[str
 def write(folder: Path, facts: Mapping[str, Any], rows: list[dict[str, Any]], timings: list[dict[str, Any]]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "run.json").write_text(json.dumps(facts), encoding="utf-8")
-    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    columns = [*COLUMNS, *(["transcript"] if any("transcript" in row for row in rows) else [])]
+    frame = pd.DataFrame(rows, columns=columns).astype(COLUMNS)
     frame.to_parquet(folder / "results.parquet", index=False)
     if timings:
         pd.DataFrame(timings).to_parquet(folder / "timings.parquet", index=False)
@@ -194,3 +195,81 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
 def full_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One full synthetic run: ten systems, forty utterances, six metrics, every status."""
     return synthesise(tmp_path_factory.mktemp("runs") / "full")
+
+
+HOSTILE = [
+    "<script>window.XSS=document.title='XSS'</script>",
+    '"><img src=x onerror="window.XSS=document.title=\'XSS\'">',
+    "</script><script>window.XSS=document.title='XSS'</script>",
+    "</style><script>window.XSS=document.title='XSS'</script>",
+    "{{7*7}}{% raw %}",
+    "javascript:window.XSS=document.title='XSS'",
+    "&#x3c;script&#x3e;",
+    "]]> --> ${window.XSS=1} `y` </textarea></title>",
+    "$\\frac{x$",
+    "=1+1",
+]
+TRICKS = {
+    "a\u202eb\u200bc\x00d": "a\ufffdb\ufffdc\ufffdd",
+    "e" + "\u0301" * 500: "e" + "\u0301" * 500,
+    "n" * 10_000: "n" * 10_000,
+    "line\u2028one\nline two": "line\ufffdone line two",
+    "__proto__": "__proto__",
+}
+"""Names that turn, hide or stretch, and what may be shown of them."""
+
+
+def hostile(draft: Draft) -> None:
+    """Make every text of a run hostile, each system another way; the run needs a system a text."""
+    texts = [*HOSTILE, *TRICKS]
+    names = dict(zip(draft.facts["systems"], texts, strict=True))
+    bad = HOSTILE[1]
+    draft.facts |= {"name": bad, "command": bad, "created": bad, "environment": {bad: {bad: bad}, "x": HOSTILE[0]}}
+    for name, text in names.items():
+        card = draft.facts["systems"].pop(name)
+        for key in ("family", "licence", "weights_licence", "paper", "weights", "reason", "isolation", "extra"):
+            card[key] = text
+        card |= {"training_data": [text], "check": {"checks": [{"name": text, "status": text, "reason": text}]}}
+        draft.facts["systems"][text] = card
+    dataset = draft.facts["datasets"]["demo"]
+    dataset |= {"title": bad, "licence": bad, "fingerprint": bad, "note": bad, "url": HOSTILE[5]}
+    items = {item["id"]: text for item, text in zip(dataset["utterances"], texts, strict=False)}
+    for item in dataset["utterances"]:
+        text = items.get(item["id"], item["id"])
+        item |= {"id": text, "speaker": text, "language": text, "domain": text, "transcript": text}
+    for metric in draft.facts["metrics"].values():
+        metric |= {"title": bad, "unit": bad, "signature": bad}
+    for row in draft.rows:
+        whole = row["utterance"] == "*"
+        row |= {"signature": "" if whole else bad, "system": names[row["system"]]}
+        if not whole:
+            row |= {"transcript": row["system"]}
+            if row["utterance"] == "utt001":
+                row |= {"status": "failed", "value": None, "reason": row["system"]}
+            row["utterance"] = items.get(row["utterance"], row["utterance"])
+
+
+@pytest.fixture(scope="session")
+def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose every text tries to act, to break out or to break the layout."""
+    systems = {
+        f"s{k:02d}": {"family": "F", "track": "official", "rates": [6], "skill": 0.1 * k}
+        for k in range(len(HOSTILE) + len(TRICKS))
+    }
+    folder = tmp_path_factory.mktemp("runs") / "hostile"
+    return synthesise(folder, systems=systems, items=16, metrics=["wer", "mel"], edit=hostile)
+
+
+def with_transcripts(draft: Draft) -> None:
+    """What was heard: the transcript with one word lost and one put in, in every second output."""
+    for row in draft.rows:
+        if row["metric"] == "wer" and row["status"] == "ok":
+            row["transcript"] = "the quick brown fox" if row["utterance"].endswith(("0", "2")) else "the brown red fox"
+        if row["metric"] == "wer" and row["status"] == "failed":
+            row["transcript"] = "the quick"
+
+
+@pytest.fixture(scope="session")
+def two_datasets_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The full run on two datasets, with transcripts of the outputs."""
+    return synthesise(tmp_path_factory.mktemp("runs") / "two", datasets=("demo", "other"), edit=with_transcripts)

@@ -261,15 +261,17 @@
     columns(columns, sort) {
       this.shown = columns;
       this.sort = sort;
+      const focus = this.head.contains(document.activeElement) ? document.activeElement.closest("th").dataset.key : null;
       this.head.replaceChildren(el("tr", {}, ...columns.map((column) => this.heading(column))));
+      if (focus) all("th", this.head).find((th) => th.dataset.key === focus)?.querySelector("button")?.focus({ preventScroll: true });
       this.height = 0;
     }
 
     heading(column) {
-      const button = el("button", { type: "button", textContent: column.title, title: column.hint ?? "" });
-      button.addEventListener("click", () => this.onSort(column));
+      const button = column.fixed ? el("span", { textContent: column.title }) : el("button", { type: "button", textContent: column.title, title: column.hint ?? "" });
+      if (!column.fixed) button.addEventListener("click", () => this.onSort(column));
       const active = this.sort?.key === column.key;
-      const th = el("th", { scope: "col", "data-key": column.key }, button);
+      const th = el("th", { scope: "col", "data-key": column.key, className: column.left ? "l" : "" }, button);
       if (active) th.setAttribute("aria-sort", this.sort.order);
       if (column.about) {
         const info = el("button", { type: "button", className: "info", textContent: "i", "aria-label": `About ${column.key}` });
@@ -330,7 +332,7 @@
         if (!tbody || row < 0) bodies.push(tbody = el("tbody"));
         const line = row < 0 ? this.title(-1 - row) : el("tr", {}, ...this.shown.map((column) => column.cell(row)));
         if (this.virtual) line.setAttribute("aria-rowindex", k + 2);
-        line.at = k;
+        line.row = row;
         tbody.append(line);
       }
       if (below > 0) bodies.push(this.space(below));
@@ -352,11 +354,11 @@
     focused() {
       const line = document.activeElement?.closest?.("tbody tr");
       return line && this.table.contains(line)
-        ? { row: this.display[line.at], control: all("a, button, [tabindex]", line).indexOf(document.activeElement) } : null;
+        ? { row: line.row, control: all("a, button, [tabindex]", line).indexOf(document.activeElement) } : null;
     }
 
     refocus({ row, control }) {
-      const line = all("tbody tr", this.table).find((candidate) => candidate.at !== undefined && this.display[candidate.at] === row);
+      const line = all("tbody tr", this.table).find((candidate) => candidate.row === row);
       (line ? all("a, button, [tabindex]", line)[control] ?? this.region : this.region).focus({ preventScroll: true });
     }
 
@@ -428,6 +430,9 @@
   }
 
   function startDrops() {
+    $("more")?.addEventListener("click", ({ currentTarget: button }) => {
+      button.setAttribute("aria-expanded", String($("facets").classList.toggle("open")));
+    });
     const close = (but) => all("details.drop[open]").forEach((drop) => { if (drop !== but) drop.open = false; });
     document.addEventListener("click", (event) => close(event.target.closest("details.drop")));
     document.addEventListener("keydown", (event) => {
@@ -734,7 +739,9 @@
     });
     const value = (m, row) => {
       const code = grids[m][row], { low, high } = meta.metrics[m];
-      return code < LEVELS ? low + (code / (LEVELS - 1)) * (high - low) : NaN;
+      if (code >= LEVELS) return NaN;
+      const value_ = low + (code / (LEVELS - 1)) * (high - low);
+      return meta.metrics[m].log ? Math.expm1(value_) : value_;
     };
     return {
       meta, grids, count, reasons, value, seconds: data.seconds,
@@ -818,7 +825,7 @@
             const item = meta.utterances[board.item(row)];
             return el("th", { scope: "row" }, name(item.shown, `${root}${meta.href}#${new URLSearchParams({ u: item.id })}`));
           } },
-        { key: "entry", title: "Entry", first: "ascending",
+        { key: "entry", title: "Entry", first: "ascending", left: true,
           sort: (rows, descending) => sortByLevel(rows, (row) => nameRanks[board.entry(row)], meta.entries.length, descending),
           cell(row) { const entry = meta.entries[board.entry(row)]; return el("td", { className: "l" }, name(entry.system, root + entry.href), " ", name(entry.point)); } },
         { key: "seconds", title: "Seconds", first: "descending",
@@ -827,7 +834,7 @@
         ...meta.metrics.map((_, m) => metricColumn(board, m)),
       ];
       if ($("vs").value && directed.length) list.splice(2, 0, differenceColumn());
-      return [...list, { key: "reason", title: "Why absent", first: "ascending", fixed: true, sort: (rows) => rows, cell: reasonCell }];
+      return [...list, { key: "reason", title: "Why absent", fixed: true, left: true, sort: (rows) => rows, cell: reasonCell }];
     }
 
     function differenceColumn() {
