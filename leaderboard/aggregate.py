@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import floor, inf, isnan, log2
+from math import floor, fsum, inf, isnan, log2
 from statistics import fmean
 from typing import Literal, NamedTuple, TypeAlias, cast
 
@@ -276,8 +276,8 @@ def _properties(board: Board) -> dict[tuple[str, str, str], dict[str, float]]:
         facts = found[cast("tuple[str, str, str]", key)]
         for verb in ("encode", "decode"):
             known = group[group[f"{verb}_seconds"].notna()]
-            if (seconds := float(known["duration"].sum())) > 0:
-                facts[f"{verb}_rtf"] = float(known[f"{verb}_seconds"].sum()) / seconds
+            if (seconds := fsum(known["duration"])) > 0:
+                facts[f"{verb}_rtf"] = fsum(known[f"{verb}_seconds"]) / seconds
         if group["peak_memory_mb"].notna().any():
             facts["peak_memory_mb"] = float(group["peak_memory_mb"].max())
     return found

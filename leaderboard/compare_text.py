@@ -123,7 +123,7 @@ def _notes(report: Report, items: int) -> Iterator[str]:
         return
     family = sum(effect.p is not None for effect in report.effects)
     yield "Difference: second minus first, over the items that both have a value for."
-    yield f"A verdict is about the second, by p (Holm): below 0.05 after adjustment for all {family} tests of this report."
+    yield f"A verdict is about the second, by p (Holm): below 0.05 after adjustment for all {family} here."
     yield from dict.fromkeys(f"{clean(e.dataset)}: {e.warning}." for e in report.effects if e.warning)
     yield from dict.fromkeys(f"{clean(bd.test)} against {clean(bd.anchor)}, {clean(bd.metric)}: {clean(delta.note)}."
                              for _, bd in report.deltas for delta in (bd.rate, bd.quality)
