@@ -143,17 +143,15 @@ def compare_ladders(anchor: Ladder, test: Ladder, metric: Metric, axis: RateAxis
     disorder = fault or anchor.disorder or test.disorder
     sign = -1.0 if metric.direction == "lower" else 1.0
     clusters = min(anchor.clusters, test.clusters)
-    note = "; ".join(dict.fromkeys(part for side in (anchor, test) for part in _notes(side)))
-    rate = quality = Delta(None, disorder)
+    note = _joined(*_notes(anchor), *_notes(test))
+    rate, quality = Delta(None, disorder), Delta(None, fault)
     if not disorder:
         rate = _delta(anchor.by_quality, test.by_quality, clusters, _percent, lambda x: sign * x)
         merged = [_merged(side) for side in (anchor, test) if len(side.by_quality.x) < len(side.rate)]
-        rate = replace(rate, note="; ".join(filter(None, (note, *dict.fromkeys(merged), rate.note))))
-        if rate.value and abs(rate.value.value) > LARGEST:
-            rate = replace(rate, value=None, reason=f"beyond {LARGEST:.0f} %")
+        rate = _bounded(replace(rate, note=_joined(note, *merged, rate.note)))
     if not fault:
         quality = _delta(anchor.by_rate, test.by_rate, clusters, lambda d: sign * d, lambda log: 10**log)
-        quality = replace(quality, note="; ".join(filter(None, (note, quality.note))))
+        quality = replace(quality, note=_joined(note, quality.note))
     return BD(anchor.system, test.system, metric.name, axis, rate, quality)
 
 
@@ -187,8 +185,23 @@ def _merged(side: Ladder) -> str:
     return f"{side.system}: {len(side.rate)} points merged to {len(side.by_quality.x)}, to rise"
 
 
+def _joined(*notes: str) -> str:
+    return "; ".join(dict.fromkeys(note for note in notes if note))
+
+
+def _bounded(rate: Delta) -> Delta:
+    """A rate without what lies beyond `LARGEST`: the value, or its interval."""
+    if rate.value and rate.value.value > LARGEST:
+        return replace(rate, value=None, reason=f"beyond {LARGEST:.0f} %")
+    if rate.value and rate.value.high is not None and rate.value.high > LARGEST:
+        note = _joined(rate.note, f"no interval: it reaches beyond {LARGEST:.0f} %")
+        return replace(rate, value=Estimate(rate.value.value), note=note)
+    return rate
+
+
 def _percent(distance: Array) -> Array:
-    return 100 * (np.asarray(10.0) ** distance - 1)
+    """Per cent from a distance of logarithms; what lies further than is given stays just beyond it."""
+    return np.asarray(100 * (10.0 ** np.minimum(distance, 2.0) - 1))
 
 
 def _delta(
