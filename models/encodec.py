@@ -18,18 +18,8 @@ import numpy as np
 
 from codecbench import weights
 from codecbench.audio import Audio, Clip
-from codecbench.models.base import (
-    Card,
-    Codec,
-    Codes,
-    DecodeStream,
-    EncodeStream,
-    LoadOptions,
-    OperatingPoint,
-    SideInfo,
-    Stream,
-)
-from codecbench.models.streaming import NetworkDecodeStream, NetworkEncodeStream
+from codecbench.models.base import Card, Codes, LoadOptions, OperatingPoint, SideInfo, Stream
+from codecbench.models.whole_clip import WholeClipCodec
 from codecbench.weights import WeightFile
 
 if TYPE_CHECKING:
@@ -56,27 +46,21 @@ def _card(
     )  # fmt: skip
 
 
-def _file(name: str) -> WeightFile:
+def release_file(name: str) -> WeightFile:
     """The released file; its name ends in the first digits of its hash. Only the code's licence is stated (MIT)."""
     digest = name.removesuffix(".th").rpartition("-")[2]
     return WeightFile(name, f"https://dl.fbaipublicfiles.com/encodec/v0/{name}", digest, licence="not stated")
 
 
-class Encodec(Codec):
+class Encodec(WholeClipCodec):
     """What both models share."""
 
+    _network: SEANetCodec
+    zero_padded = False
     norm: ClassVar[Literal["weight", "group"]]
     """How the convolutions are normalised."""
     segment: ClassVar[tuple[int, int] | None] = None
     """Size and stride of the segments in samples, each scaled to unit power; None to code a clip in one."""
-
-    def __init__(self, network: SEANetCodec, device: str) -> None:
-        from codecbench.models.blocks.conv import fold_weight_norm
-
-        self._parameters = sum(parameter.numel() for parameter in network.parameters())
-        fold_weight_norm(network)
-        self._network = network.requires_grad_(False).eval().to(device)
-        self._device = device
 
     @classmethod
     def load(cls, options: LoadOptions) -> Encodec:
@@ -96,55 +80,17 @@ class Encodec(Codec):
             weights.load_state(network, state, path)
         return cls(network, options.device)
 
-    def encode(self, clips: Sequence[Clip], point: OperatingPoint) -> list[Codes]:
-        """Encode one clip after another: what else is in the list cannot change a clip's codes."""
-        return [self._encode(clip, point.streams) for clip in clips]
+    @classmethod
+    def frames(cls, length: int) -> list[int]:
+        """Frames of each segment of a clip of `length` samples."""
+        return [-(-(end - start) // HOP) for start, end in cls.spans(length)]
 
-    def decode(self, codes: Sequence[Codes]) -> list[Audio]:
-        """Decode each item, with the codebooks that it has."""
-        return [self._decode(item) for item in codes]
-
-    def parameters(self) -> int:
-        """Number of learnt parameters, without the codebooks."""
-        return self._parameters
-
-    def _encode(self, clip: Clip, codebooks: int | None) -> Codes:
-        import torch
-
-        parts, scales = [], []
-        with torch.inference_mode():
-            audio = torch.tensor(clip.samples, device=self._device)[None]
-            for start, end in self._spans(clip.length):
-                part = audio[..., start:end]
-                if self.segment:
-                    scales.append(_scale(part))
-                    part = part / scales[-1]
-                parts.append(self._network.encode(part, codebooks))
-            codes = torch.cat(parts, dim=-1)[0].to(torch.int32).cpu().numpy()
-            scale = {"scale": torch.stack(scales).cpu().numpy()} if scales else {}
-        return Codes(clip.length, clip.sample_rate, clip.channels, tuple(codes), (CODEBOOK_SIZE,) * len(codes), scale)
-
-    def _decode(self, item: Codes) -> Audio:
-        import torch
-
-        from codecbench.models.blocks.segment import overlap_add
-
-        spans = self._spans(item.length)
-        frames = [-(-(end - start) // HOP) for start, end in spans]
-        with torch.inference_mode():
-            codes = torch.tensor(np.stack(item.streams), device=self._device, dtype=torch.long)[None]
-            parts = [self._network.decode(part) for part in torch.split(codes, frames, dim=-1)]
-            if self.segment:
-                scales = item.side["scale"].tolist()
-                audio = overlap_add([part * scale for part, scale in zip(parts, scales, strict=True)], spans)
-            else:
-                audio = parts[0][..., : item.length]
-            return np.ascontiguousarray(audio[0].cpu().numpy())
-
-    def _spans(self, length: int) -> list[tuple[int, int]]:
+    @classmethod
+    def spans(cls, length: int) -> list[tuple[int, int]]:
+        """Start and end of each segment of a clip of `length` samples."""
         from codecbench.models.blocks.segment import layout
 
-        return layout(length, *self.segment) if self.segment else [(0, length)]
+        return layout(length, *(cls.segment or (length, length)))
 
 
 def _scale(part: Tensor) -> Tensor:
@@ -156,30 +102,46 @@ class Encodec24(Encodec):
     """EnCodec, 24 kHz, mono, causal."""
 
     card = _card(
-        "encodec_24khz", 24_000, 1, (1.5, 3, 6, 12, 24), causal=True, file=_file("encodec_24khz-d7cc33bc.th"),
+        "encodec_24khz", 24_000, 1, (1.5, 3, 6, 12, 24), file=release_file("encodec_24khz-d7cc33bc.th"),
         data=("DNS Challenge 4", "Common Voice", "AudioSet", "FSD50K", "MTG-Jamendo"),
-        lookahead=0, warm_up=7 * HOP, streaming=True,
+        causal=True, lookahead=0, warm_up=7 * HOP, streaming=True,
     )  # fmt: skip
     norm = "weight"
-
-    def encode_stream(self, point: OperatingPoint) -> EncodeStream:
-        """An encoder that takes a clip in pieces."""
-        return NetworkEncodeStream(self._network, self.card, point, self._device)
-
-    def decode_stream(self, point: OperatingPoint) -> DecodeStream:  # noqa: ARG002
-        """A decoder that takes codes in pieces."""
-        return NetworkDecodeStream(self._network, self._device)
 
 
 class Encodec48(Encodec):
     """EnCodec, 48 kHz, stereo, in segments of 1 s."""
 
     card = _card(
-        "encodec_48khz", 48_000, 2, (3, 6, 12, 24), causal=False, file=_file("encodec_48khz-7e698e3e.th"),
-        data=("MTG-Jamendo",), side=(SideInfo("scale", "float32"),),
+        "encodec_48khz", 48_000, 2, (3, 6, 12, 24), file=release_file("encodec_48khz-7e698e3e.th"),
+        data=("MTG-Jamendo",), causal=False, side=(SideInfo("scale", "float32"),),
     )  # fmt: skip
     norm = "group"
     segment = (48_000, 47_520)
+
+    def _encode(self, clip: Clip, codebooks: int | None) -> Codes:
+        import torch
+
+        with torch.inference_mode():
+            audio = torch.tensor(clip.samples, device=self._device)[None]
+            parts = [audio[..., start:end] for start, end in self.spans(clip.length)]
+            scales = [_scale(part) for part in parts]
+            found = [self._network.encode(part / scale, codebooks) for part, scale in zip(parts, scales, strict=True)]
+            codes = torch.cat(found, dim=-1)[0].to(torch.int32).cpu().numpy()
+            side = {"scale": torch.stack(scales).cpu().numpy()}
+        return Codes(clip.length, clip.sample_rate, clip.channels, tuple(codes), (CODEBOOK_SIZE,) * len(codes), side)
+
+    def _decode(self, item: Codes) -> Audio:
+        import torch
+
+        from codecbench.models.blocks.segment import overlap_add
+
+        with torch.inference_mode():
+            codes = torch.tensor(np.stack(item.streams), device=self._device, dtype=torch.long)[None]
+            parts = torch.split(codes, self.frames(item.length), dim=-1)
+            scales = item.side["scale"].tolist()
+            decoded = [self._network.decode(part) * scale for part, scale in zip(parts, scales, strict=True)]
+            return np.ascontiguousarray(overlap_add(decoded, self.spans(item.length))[0].cpu().numpy())
 
 
 SYSTEMS = (Encodec24, Encodec48)

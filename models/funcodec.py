@@ -73,11 +73,10 @@ class FunCodec(Codec):
     """What is known of the model without its configuration file."""
 
     def __init__(self, network: SEANetCodec | SpectralCodec, device: str) -> None:
-        from codecbench.models.blocks.conv import fold_weight_norm
+        from codecbench.models.blocks.inference import ready
 
         self._parameters = sum(parameter.numel() for parameter in network.parameters())
-        fold_weight_norm(network)
-        self._network = network.requires_grad_(False).eval().to(device)
+        self._network = ready(network, device)
         self._device = device
 
     @classmethod

@@ -42,11 +42,10 @@ class WholeClipCodec(Codec):
     """False for a network that takes clips of any length and pads in its layers."""
 
     def __init__(self, network: nn.Module, device: str) -> None:
-        from codecbench.models.blocks.conv import fold_weight_norm
+        from codecbench.models.blocks.inference import ready
 
         self._parameters = sum(parameter.numel() for parameter in network.parameters())
-        fold_weight_norm(network)
-        self._network = cast("Network", network.requires_grad_(False).eval().to(device))
+        self._network = cast("Network", ready(network, device))
         self._device = device
 
     def encode(self, clips: Sequence[Clip], point: OperatingPoint) -> list[Codes]:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import cast
 
 from torch import Tensor
-from torch.nn import functional
 
-from codecbench.models.blocks.conv import Conv1d, ConvTranspose1d
+from codecbench.models.blocks.conv import Conv1d, ConvTranspose1d, pad
 
 
 class EarlyConv1d(Conv1d):
@@ -19,7 +18,7 @@ class EarlyConv1d(Conv1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `x` ``[B, C, T]``, ``T`` at least 1."""
-        return cast("Tensor", self.norm(self.conv(functional.pad(x, (self.padding + self.stride - 1, 0)))))
+        return cast("Tensor", self.norm(self.conv(pad(x, self.padding + self.stride - 1, 0, "constant"))))
 
 
 class HeldConvTranspose1d(ConvTranspose1d):
@@ -27,4 +26,4 @@ class HeldConvTranspose1d(ConvTranspose1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `x` ``[B, C, F]``."""
-        return super().forward(functional.pad(x, (1, 0), mode="replicate"))[..., self.stride :]
+        return super().forward(pad(x, 1, 0, "replicate"))[..., self.stride :]

@@ -104,7 +104,11 @@ def pad(x: Tensor, left: int, right: int, mode: str) -> Tensor:
     again at the end.
     """
     missing = max(0, max(left, right) + 1 - x.shape[-1]) if mode == "reflect" else 0
-    padded = functional.pad(functional.pad(x, (0, missing)), (left, right), mode)
+    # As a picture: padding in one dimension would undo the layout in memory that `inference` asks for.
+    plane = x.unsqueeze(2)
+    if missing:
+        plane = functional.pad(plane, (0, missing))
+    padded = functional.pad(plane, (left, right, 0, 0), mode).squeeze(2)
     return padded[..., : padded.shape[-1] - missing]
 
 

