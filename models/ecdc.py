@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from codecbench.errors import UsageError
 from codecbench.models import encodec
 from codecbench.models.base import Codes
-from codecbench.models.encodec import CODEBOOK_SIZE, HOP, Encodec
+from codecbench.models.encodec import CODEBOOK_SIZE, Encodec
 
 HEADER = struct.Struct(">4sBI")
 """Magic, version, and the size of the JSON that follows."""
@@ -94,15 +94,9 @@ def check_codebooks(base: type[Encodec], codebooks: int) -> None:
         raise ValueError(f"{codebooks} codebooks, where {base.card.name} has 1 to {len(base.card.streams)}")
 
 
-def segment_frames(base: type[Encodec], length: int) -> list[int]:
-    """Frames of each segment of a clip of `length` samples."""
-    size, stride = base.segment or (length, length)
-    return [-(-min(size, length - start) // HOP) for start in range(0, length, stride)]
-
-
 def write_segments(base: type[Encodec], codes: Codes, write: Callable[[Tokens], bytes]) -> bytes:
     """The segments of `codes`, each its scale, if it has one, and what `write` makes of its tokens."""
-    ends = np.cumsum(segment_frames(base, codes.length))
+    ends = np.cumsum(base.frames(codes.length))
     parts = np.split(np.stack(codes.streams), ends[:-1], axis=1)
     scales = [SCALE.pack(scale) for scale in codes.side["scale"]] if base.segment else [b""]
     return b"".join(scale + write(part) for scale, part in zip(scales, parts, strict=True))
@@ -119,7 +113,7 @@ def read_segments(
     at = 0
     parts: list[Tokens] = []
     scales: list[float] = []
-    for frames in segment_frames(base, length):
+    for frames in base.frames(length):
         if base.segment:
             if len(data) < at + SCALE.size:
                 raise ValueError(f"truncated: no scale at byte {at}")

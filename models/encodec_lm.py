@@ -39,7 +39,7 @@ def _card(base: Card, file: str) -> Card:
     points = tuple(replace(point, streams=None, setting=point.streams) for point in base.points)
     return replace(
         base, name=f"{base.name}_lm", points=points, streams=(), nested=False, side=(), lookahead=None, streaming=False,
-        weights=(*base.weights, encodec._file(file)),
+        weights=(*base.weights, encodec.release_file(file)),
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from codecbench.errors import InvalidSystem, UsageError
 from codecbench.models.base import Codes, LoadOptions
 from codecbench.models.bitstream import pack, unpack
 from codecbench.models.blocks import token_lm
-from codecbench.models.ecdc import read_ecdc, segment_frames, write_ecdc
+from codecbench.models.ecdc import read_ecdc, write_ecdc
 from codecbench.models.encodec import Encodec, Encodec24, Encodec48
 from codecbench.models.encodec_lm import SYSTEMS, Encodec24LM, Encodec48LM, EncodecLM
 from codecbench.weights import load_state, rename_keys
@@ -156,7 +156,7 @@ class Pair:
 
     def write(self, codes: Codes, *, lm: bool) -> bytes:
         """The release's file of our `codes`, so that a tie between two codebook entries cannot make it differ."""
-        frames = segment_frames(self.ours.base, codes.length)
+        frames = self.ours.base.frames(codes.length)
         parts = torch.split(torch.tensor(np.stack(codes.streams)).long()[None], frames, dim=-1)
         scales = codes.side["scale"] if self.ours.base.segment else [None] * len(parts)
         self.model.encode = lambda _: [
