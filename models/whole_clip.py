@@ -26,7 +26,9 @@ class Shape(Protocol):
 class Network(Protocol):
     """A network that codes waveforms ``[B, C, T]`` of whole frames."""
 
-    net: Shape
+    @property
+    def net(self) -> Shape:
+        """Its shape."""
 
     def encode(self, x: Tensor, codebooks: int | None = None) -> Tensor:
         """Codes ``[B, K, F]`` of the waveform `x`, from the first `codebooks` (None: all)."""
