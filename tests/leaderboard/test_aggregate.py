@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from codecbench.leaderboard.aggregate import Row, Section, Summary, aggregate, band
+from codecbench.leaderboard.aggregate import MEANS, Row, Section, Summary, aggregate, band
+from codecbench.leaderboard.board import Metric
 from codecbench.leaderboard.load import read_runs
+from codecbench.leaderboard.scores import saturated
 from codecbench.leaderboard.stats import Drawn
 from codecbench.leaderboard.text import interval_note
 
@@ -166,9 +168,50 @@ def test_over_datasets_each_weighs_the_same(make_run: MakeRun) -> None:
     assert both.estimate
     assert both.estimate.value == pytest.approx((one.estimate.value + two.estimate.value) / 2)
     assert both.micro == pytest.approx((12 * one.estimate.value + 6 * two.estimate.value) / 18)
+    assert [both.mean(of) for of in MEANS] == [both.estimate.value, both.micro, both.by_duration]
     assert both.counts.expected == 18
     assert both.estimate.low is not None
     assert both.estimate.low < both.estimate.value
+
+
+def test_every_second_may_weigh_the_same(make_run: MakeRun) -> None:
+    def edit(run: Any) -> None:
+        for k, item in enumerate(run.facts["datasets"]["demo"]["utterances"]):
+            item["duration"] = 8.0 if k == 0 else 1.0
+        for row in run.rows:
+            if row["metric"] == "pesq_wb":
+                row["value"] = 3.0 if row["utterance"] == "utt000" else 2.0
+
+    (section,) = summarise(make_run, systems={"a": codec([6])}, edit=edit).sections
+    cell = find(section, "a").cells["pesq_wb"]
+    assert cell.by_duration == pytest.approx((8 * 3.0 + 11 * 2.0) / 19)
+    assert cell.micro == pytest.approx((3.0 + 11 * 2.0) / 12)
+
+
+def test_without_durations_there_is_no_mean_of_seconds(make_run: MakeRun) -> None:
+    def edit(run: Any) -> None:
+        for item in run.facts["datasets"]["demo"]["utterances"]:
+            item["duration"] = 0.0
+
+    (section,) = summarise(make_run, systems={"a": codec([6])}, edit=edit).sections
+    assert find(section, "a").cells["pesq_wb"].by_duration is None
+
+
+@pytest.mark.parametrize(("metric", "value", "count"), [("mel", -0.1, 1), ("wer", 1.4, 1), ("si_sdr", -90.0, 0)])
+def test_a_range_may_have_one_end(make_run: MakeRun, metric: str, value: float, count: int) -> None:
+    """An error below its perfect 0, a word error rate above 1, and a ratio without ends."""
+
+    def edit(run: Any) -> None:
+        next(r for r in run.rows if r["metric"] == metric)["value"] = value
+
+    (section,) = summarise(make_run, systems={"a": codec([6])}, metrics=[metric], edit=edit).sections
+    assert find(section, "a").cells[metric].beyond == count
+
+
+@pytest.mark.parametrize(("value", "expected"), [(4.61, True), (4.60, False), (1.0, False)])
+def test_near_its_perfect_value_a_mean_is_saturated(value: float, expected: bool) -> None:
+    assert saturated(Metric("pesq_wb", "PESQ", direction="higher", floor=1.0, perfect=4.64), value) is expected
+    assert not saturated(Metric("mel", "Mel distance", direction="lower", perfect=0.0), 0.0)
 
 
 def test_an_entry_that_lacks_a_dataset_has_no_mean_over_datasets(make_run: MakeRun) -> None:
