@@ -160,21 +160,26 @@ def drawn_means(board: Board, section: Section, metric: Metric, entries: Sequenc
     """Means of a metric and of the measured bitrate over the same clips, in the same resamples.
 
     An item counts where the metric is defined for all of `entries`; over all datasets these are means of means.
+
+    Raises:
+        ValueError: A section of a part of a dataset.
     """
     parts = [part for d in board.datasets.values() if section.dataset in (d.name, ALL) for part in parts_of(d)]
-    rows = board.results[board.results["utterance"] != CORPUS]
-    both = [_both(part, entries, rows[rows["dataset"] == part.dataset], metric) for part in parts]
+    if sum(len(part.utterances) for part in parts) != section.utterances:
+        raise ValueError(f"'{section.title}' is no section of a whole dataset")
+    rows = board.results[(board.results["metric"] == metric.name) & (board.results["utterance"] != CORPUS)]
+    both = [_both(part, entries, rows[rows["dataset"] == part.dataset]) for part in parts]
     used = [pair for pair in both if pair is not None]
     quality, rate = zip(*used, strict=True)
     return average_means(quality), average_means(rate)
 
 
-def _both(part: Part, entries: Sequence[Entry], rows: pd.DataFrame, metric: Metric) -> tuple[Means, Means] | None:
-    """The metric's means and the bitrates on one dataset; None where the metric is not defined on any item."""
+def _both(part: Part, entries: Sequence[Entry], rows: pd.DataFrame) -> tuple[Means, Means] | None:
+    """Means and bitrates from a metric's rows on one dataset; None where the metric is not defined on any item."""
     import pandas as pd
 
     rows = rows[pd.MultiIndex.from_frame(rows[["system", "point"]]).isin(list(entries))]
-    items = items_of(part, entries, rows[rows["metric"] == metric.name])
+    items = items_of(part, entries, rows)
     return (items.means(), bitrate(part, entries, rows, items.defined)) if items.defined.any() else None
 
 

@@ -113,3 +113,10 @@ def test_over_datasets_a_property_is_the_mean(make_run: Callable[..., Path]) -> 
 def test_an_unknown_axis_names_those_near() -> None:
     with pytest.raises(UsageError, match="did you mean token_rate"):
         find_axis("tokenrate")
+
+
+def test_a_part_of_a_dataset_has_no_front_of_the_whole(full_run: Path) -> None:
+    board = read_runs([full_run])
+    summary = aggregate(board, by="language")
+    with pytest.raises(ValueError, match="no section of a whole dataset"):
+        curves(board, summary, summary.sections[0], summary.metrics["estoi"])
