@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from codecbench.leaderboard.aggregate import Summary, aggregate
-from codecbench.leaderboard.board import Board
+from codecbench.leaderboard.aggregate import Section, Summary, aggregate
+from codecbench.leaderboard.board import Board, Metric
+from codecbench.leaderboard.charts import chart_svg
 from codecbench.leaderboard.scores import Entry, Split
 
 PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}")
@@ -30,6 +31,17 @@ class Site:
     def entries(self) -> list[Entry]:
         """Every system and point that has a row, in the order of the first section that lists it."""
         return list(dict.fromkeys((row.system, row.point) for s in self.summary.sections for row in s.rows))
+
+    @cached_property
+    def _charts(self) -> dict[tuple[str, str], str | None]:
+        return {}
+
+    def chart(self, section: Section, metric: Metric) -> str | None:
+        """The metric over bitrate as SVG, drawn once; None if there is nothing to draw."""
+        drawn = (section.dataset, metric.name)
+        if drawn not in self._charts:
+            self._charts[drawn] = chart_svg(section, metric)
+        return self._charts[drawn]
 
     @cached_property
     def splits(self) -> dict[Split, Summary]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,9 +115,14 @@ def _text(score: Mapping[str, Any] | None, places: int) -> str:
 
 
 def _places(*scores: Mapping[str, Any] | None) -> int:
-    """Four significant digits of the larger value, and never more than six decimals."""
-    largest = max((abs(v) for score in scores if (v := _value(score)) is not None), default=0.0)
-    return min(6, max(0, 4 - len(f"{largest:.0f}"))) if largest else 3
+    """Decimals that show four digits of the larger value, and two of the difference; six at most."""
+    values = [v for score in scores if (v := _value(score)) is not None]
+    largest, difference = max(map(abs, values), default=0.0), max(values, default=0.0) - min(values, default=0.0)
+    return min(6, max(3 - _magnitude(largest), 1 - _magnitude(difference) if difference else 0, 0))
+
+
+def _magnitude(value: float) -> int:
+    return math.floor(math.log10(value)) if value > 0 else 0
 
 
 def _order(row: Mapping[str, Any]) -> tuple[object, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from codecbench.leaderboard.aggregate import Section
 from codecbench.leaderboard.board import Dataset
-from codecbench.leaderboard.charts import MOST_CURVES, chart_svg
+from codecbench.leaderboard.charts import MOST_CURVES
 from codecbench.leaderboard.pages.base import Page, PageType, Site, dataset_path, key, rows_path, system_path
 from codecbench.leaderboard.pages.scores import properties, shown_metrics, table
 from codecbench.leaderboard.text import failures, link, number
@@ -45,7 +45,7 @@ def _known(site: Site) -> list[Dataset]:
 
 def _charts(site: Site, section: Section) -> list[dict[str, Any]]:
     directed = [m for m in shown_metrics(section, site.summary) if m.direction != "none"][:MOST_CHARTS]
-    return [{"title": metric.title, "svg": svg} for metric in directed if (svg := chart_svg(section, metric))]
+    return [{"title": metric.title, "svg": svg} for metric in directed if (svg := site.chart(section, metric))]
 
 
 def _card(dataset: Dataset) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from codecbench.leaderboard.aggregate import ALL, TRACKS, Section
-from codecbench.leaderboard.charts import chart_svg
 from codecbench.leaderboard.pages.base import Page, PageType, Site
 from codecbench.leaderboard.pages.scores import explorer, shown_metrics, table
 
@@ -46,7 +45,7 @@ def _tracks(site: Site) -> Iterator[dict[str, Any]]:
 def _chart(site: Site, section: Section) -> dict[str, Any] | None:
     """The first metric over bitrate, which prints and needs no script."""
     for metric in shown_metrics(section, site.summary):
-        if metric.direction != "none" and (svg := chart_svg(section, metric)):
+        if metric.direction != "none" and (svg := site.chart(section, metric)):
             return {"title": metric.title, "svg": svg}
     return None
 

@@ -224,7 +224,7 @@ def hostile(draft: Draft) -> None:
     texts = [*HOSTILE, *TRICKS]
     names = dict(zip(draft.facts["systems"], texts, strict=True))
     bad = HOSTILE[1]
-    draft.facts |= {"name": bad, "command": bad, "created": bad, "environment": {bad: {bad: bad}, "x": HOSTILE[0]}}
+    draft.facts.update(name=bad, command=bad, created=bad, environment={bad: {bad: bad}, "x": HOSTILE[0]})
     for name, text in names.items():
         card = draft.facts["systems"].pop(name)
         for key in ("family", "licence", "weights_licence", "paper", "weights", "reason", "isolation", "extra"):

@@ -142,7 +142,8 @@ def test_a_million_rows(visit: Callable[[Path, str], Any], site: Path, tmp_path:
     nothing = np.zeros(0, dtype=np.uint32)
     names.write_text(shard("names", {
         "meta": {"dataset": "demo", "groups": ["official"], "href": "", "rows": "", "metrics": metrics,
-                 "entries": [{"key": f"e{k}", "system": f"system {k}", "point": "p", "href": ""} for k in range(entries)],
+                 "entries": [{"key": f"e{k}", "system": f"system {k}", "point": "", "href": ""}
+                             for k in range(entries)],
                  "utterances": [{"id": f"utt{k:05d}", "shown": f"utt{k:05d}", "speaker": f"s{k % 40}", "language": "en",
                                  "domain": "speech", "transcript": ""} for k in range(items)]},
         "group": np.zeros(entries, dtype=np.uint8), "seconds": rng.random(items).astype(np.float32), "reasons": [],

@@ -231,7 +231,7 @@ export async function keyboard(context) {
   await page.keyboard.press("Enter");
   assert.equal(await page.evaluate(() => document.querySelectorAll("details.drop[open]").length), 1);
   await page.keyboard.press("Tab");
-  await page.keyboard.press("Space");
+  await page.keyboard.press(" ");
   assert.equal(await page.evaluate(() => document.activeElement.checked), true);
   assert.equal(await page.evaluate(() => document.querySelectorAll("#chips li").length), 1);
   await page.keyboard.press("Escape");
@@ -299,12 +299,12 @@ export async function hostileAddresses(context) {
 
 // What a browser may lack or refuse: nothing is lost but the convenience.
 export async function degraded(context) {
-  const plain = await context.open("index.html", { script: false });
-  const shown = await plain.evaluate(() => ({ rows: document.querySelectorAll("#grid tbody tr:not(.group)").length, form: document.getElementById("controls").checkVisibility(), text: document.querySelector("#grid").innerText })).catch(() => null);
-  if (shown) {
+  if (context.chromium) { // Firefox cannot be told to run no scripts from here
+    const plain = await context.open("index.html", { script: false });
+    const shown = await plain.evaluate(() => ({ rows: document.querySelectorAll("#grid tbody tr:not(.group)").length, form: document.getElementById("controls").checkVisibility(), text: document.querySelector("#grid").innerText }));
     assert.ok(shown.rows >= 10 && !shown.form);
     assert.match(shown.text, /opus/);
-  } else assert.ok(!context.chromium, "the page without scripts could not be read");
+  }
   const storage = await context.open("index.html", { before: () => {
     Object.defineProperty(window, "localStorage", { get() { throw new DOMException("denied", "SecurityError"); } });
   } });

@@ -243,8 +243,8 @@
   // A table that keeps in the document only the rows in sight once there are many. A column is {key, title, first,
   // detail?, hint?, about?, cell(row), sort(rows, descending)}; `group(row)` numbers the group of a row, by `titles`.
   class Grid {
-    constructor(holder, { label, caption, single = false, onSort }) {
-      this.onSort = onSort;
+    constructor(holder, { label, caption, single = false, onSort, starts = null }) {
+      Object.assign(this, { onSort, starts });
       this.head = el("thead");
       this.table = el("table", { className: single ? "scores single" : "scores" }, el("caption", { textContent: caption }), this.head);
       this.region = el("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": label }, this.table);
@@ -332,6 +332,7 @@
         if (!tbody || row < 0) bodies.push(tbody = el("tbody"));
         const line = row < 0 ? this.title(-1 - row) : el("tr", {}, ...this.shown.map((column) => column.cell(row)));
         if (this.virtual) line.setAttribute("aria-rowindex", k + 2);
+        if (this.starts && !this.sort && k > 0 && this.display[k - 1] >= 0 && row >= 0 && this.starts(this.display[k - 1], row)) line.className = "starts";
         line.row = row;
         tbody.append(line);
       }
@@ -487,6 +488,7 @@
     let sort = null;
     let pins = [];
     const grid = new Grid($("grid"), {
+      starts: (before, e) => column(at(), "band")[before] !== column(at(), "band")[e],
       label: "Scores", caption: "Scores. Under each mean is its 95 % interval; the small number beside it is the rank within track and bitrate band.",
       onSort(column) {
         sort = { key: column.key, order: sort?.key === column.key ? flip(sort.order) : column.first };
