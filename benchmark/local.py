@@ -23,6 +23,7 @@ from codecbench.benchmark import worker as worker_module
 from codecbench.benchmark.isolation.levels import LOAD_SECONDS
 from codecbench.benchmark.plan import Plan, Unit, Verdict
 from codecbench.benchmark.resources import pin_threads
+from codecbench.errors import InfrastructureError
 
 LOST_RETRIES = 2
 """How often an item is tried again after something outside the system killed its process."""
@@ -176,6 +177,11 @@ class LocalEngine:
         if worker.unit is None:
             return
         verdict = verdict or self._verdict(worker, worker.unit)
+        if worker.utterance in worker.unit.verdicts and verdict:
+            raise InfrastructureError(
+                f"a metric ended its process ({_died(worker.process.exitcode)}) on {worker.unit.dataset}/"
+                f"{worker.utterance}, whatever the system: leave out the metric or, as known_bad, the recording"
+            )
         if verdict:
             verdicts = self._verdicts.setdefault((worker.unit.system, worker.unit.dataset), {})
             blamed = [worker.utterance] if worker.utterance else [utterance for utterance, _ in worker.unit.items]

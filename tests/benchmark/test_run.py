@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ def test_a_system_that_breaks_the_contract_fails_on_every_item(run: Run, rows: R
     assert f"failed:{reason}" in done.stderr
 
 
+@pytest.mark.parametrize("level", ["none", "process"])
 @pytest.mark.parametrize(
     ("system", "reason"),
     [
@@ -86,8 +88,8 @@ def test_a_system_that_breaks_the_contract_fails_on_every_item(run: Run, rows: R
         ("NoMemory", "oom"),
     ],
 )
-def test_a_fault_on_one_item_costs_that_item_alone(run: Run, rows: Rows, system: str, reason: str) -> None:
-    done = run(system, "identity", check=2)
+def test_a_fault_on_one_item_costs_that_item_alone(run: Run, rows: Rows, system: str, reason: str, level: str) -> None:
+    done = run(system, "identity", check=2, options=("--isolation", level))
     failed = [row for row in rows() if row["status"] == "failed"]
     assert {(row["utterance"], row["reason"]) for row in failed} == {("u03", reason)}
     assert len(failed) == 3 * 2
@@ -96,9 +98,10 @@ def test_a_fault_on_one_item_costs_that_item_alone(run: Run, rows: Rows, system:
     assert "Traceback" not in done.stderr
 
 
-def test_an_item_over_the_time_limit_is_killed(run: Run, rows: Rows) -> None:
+@pytest.mark.parametrize("level", ["none", "process"])
+def test_an_item_over_the_time_limit_is_killed(run: Run, rows: Rows, level: str) -> None:
     started = time.monotonic()
-    run("Hangs", check=2, options=("--timeout", "6"))
+    run("Hangs", check=2, options=("--timeout", "6", "--isolation", level))
     assert time.monotonic() - started < 60
     assert {(r["utterance"], r["reason"]) for r in rows() if r["status"] == "failed"} == {("u03", "timeout(6 s)")}
 
@@ -202,12 +205,14 @@ def environment(tmp_path: Path, **more: str) -> dict[str, str]:
     return {**os.environ, "CODECBENCH_CACHE": str(tmp_path / "cache"), **more}
 
 
-def group_lives(pid: int) -> bool:
-    try:
-        os.killpg(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+def processes_told_of(folder: Path) -> list[str]:
+    """The processes of this machine that have `folder` in their environment: workers, hosts and all."""
+    found = []
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            if process.name.isdigit() and os.fsencode(folder) in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
 
 
 def rows_on_disk(folder: Path) -> int:
@@ -262,15 +267,14 @@ def test_interrupted_it_stops_soon_leaves_no_process_and_resumes(
         deadline = time.monotonic() + 60
         while rows_on_disk(folder) < 3 and time.monotonic() < deadline:
             time.sleep(0.05)
+        assert any("supervise" in command for command in processes_told_of(tmp_path))
         started = time.monotonic()
         process.send_signal(number)
         _, stderr = process.communicate(timeout=30)
     assert time.monotonic() - started < 5
     assert process.returncode == 130
     assert "run the same command again to resume" in stderr
-    while time.monotonic() - started < 5 and group_lives(process.pid):
-        time.sleep(0.05)
-    assert not group_lives(process.pid)
+    assert processes_told_of(tmp_path) == []
     done = run("Slow")
     assert "resumed" in done.stderr
     assert results_of(folder) == results_of(tmp_path / "whole")
