@@ -23,7 +23,7 @@ The configuration file that lies beside a model's weights decides its shape. Wit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -33,8 +33,9 @@ from codecbench import weights
 from codecbench.audio import Audio, Clip
 from codecbench.errors import InvalidSystem
 from codecbench.models import funcodec_config
-from codecbench.models.base import Card, Codec, Codes, LoadOptions, OperatingPoint, SideInfo, Stream
+from codecbench.models.base import Card, Codes, LoadOptions, OperatingPoint, SideInfo, Stream
 from codecbench.models.funcodec_config import Config, magnitude_phase, time_domain
+from codecbench.models.whole_clip import WholeClipCodec
 from codecbench.weights import WeightFile
 
 if TYPE_CHECKING:
@@ -66,18 +67,13 @@ def _card(name: str, family: str, release: str, revision: str, hop: int, data: t
     )  # fmt: skip
 
 
-class FunCodec(Codec):
+class FunCodec(WholeClipCodec):
     """What all models share."""
 
+    _network: SEANetCodec | SpectralCodec
+    zero_padded = False
     config: ClassVar[Config]
     """What is known of the model without its configuration file."""
-
-    def __init__(self, network: SEANetCodec | SpectralCodec, device: str) -> None:
-        from codecbench.models.blocks.inference import ready
-
-        self._parameters = sum(parameter.numel() for parameter in network.parameters())
-        self._network = ready(network, device)
-        self._device = device
 
     @classmethod
     def load(cls, options: LoadOptions) -> FunCodec:
@@ -120,40 +116,20 @@ class FunCodec(Codec):
             torch.default_generator.manual_seed(seed)
             return funcodec_config.network(config, cls.card, source)
 
-    def encode(self, clips: Sequence[Clip], point: OperatingPoint) -> list[Codes]:
-        """Encode one clip after another: what else is in the list cannot change a clip's codes."""
-        return [self._encode(clip, point.streams) for clip in clips]
-
-    def decode(self, codes: Sequence[Codes]) -> list[Audio]:
-        """Decode each item, with the codebooks that it has."""
-        return [self._decode(item) for item in codes]
-
-    def parameters(self) -> int:
-        """Number of learnt parameters, without the codebooks."""
-        return self._parameters
-
     def _encode(self, clip: Clip, codebooks: int | None) -> Codes:
         import torch
 
-        with torch.inference_mode():
-            audio = torch.tensor(clip.samples, device=self._device)[None]
-            scale = 1e-8 + audio.pow(2).mean(dim=2).sqrt()
-            codes = self._network.encode(audio / scale[..., None], codebooks)
-            streams = tuple(codes[0].to(torch.int32).cpu().numpy())
-            side = {"scale": scale[0].cpu().numpy()}
-        return Codes(clip.length, clip.sample_rate, clip.channels, streams, (CODEBOOK_SIZE,) * len(streams), side)
+        audio = torch.tensor(clip.samples)
+        scale = 1e-8 + audio.pow(2).mean(dim=1).sqrt()
+        codes = super()._encode(Clip((audio / scale[:, None]).numpy(), clip.sample_rate), codebooks)
+        return replace(codes, side={"scale": scale.numpy()})
 
     def _decode(self, item: Codes) -> Audio:
-        import torch
-
         from codecbench.models.blocks.spectral import SpectralCodec
 
-        network = self._network
-        delay = network.delay(item.length) if isinstance(network, SpectralCodec) else 0
-        with torch.inference_mode():
-            codes = torch.tensor(np.stack(item.streams), device=self._device, dtype=torch.long)[None]
-            audio = network.decode(codes)[0, :, delay : delay + item.length].cpu().numpy()
-        return np.ascontiguousarray(audio * item.side["scale"][:, None])
+        delay = self._network.delay(item.length) if isinstance(self._network, SpectralCodec) else 0
+        late = super()._decode(replace(item, length=item.length + delay))
+        return np.ascontiguousarray(late[:, delay:] * item.side["scale"][:, None])
 
 
 def _state(path: Path) -> dict[str, Tensor]:
