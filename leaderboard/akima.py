@@ -26,10 +26,11 @@ class Splines:
     def integral(self, low: Array, high: Array) -> Array:
         """The integral of each spline from `low` to `high`, ``[B]`` each, both within its knots."""
         left, right = self.knots[:, :-1], self.knots[:, 1:]
-        areas = [
-            np.einsum("bpk,bpk->b", self.pieces, _antiderivatives(np.clip(bound[:, None], left, right) - left))
-            for bound in (low, high)
-        ]
+        first, second, third, fourth = np.moveaxis(self.pieces, 2, 0)
+        areas = []
+        for bound in (low, high):
+            x = np.clip(bound[:, None], left, right) - left
+            areas.append((x * (first + x * (second / 2 + x * (third / 3 + x * fourth / 4)))).sum(axis=1))
         return np.asarray(areas[1] - areas[0])
 
 
@@ -49,8 +50,3 @@ def fit(x: Array, y: Array) -> Splines:
     start, end = tangent[:, :-1], tangent[:, 1:]
     bend, twist = (3 * slope - 2 * start - end) / width, (start + end - 2 * slope) / width**2
     return Splines(x, np.stack([y[:, :-1], start, bend, twist], axis=2))
-
-
-def _antiderivatives(x: Array) -> Array:
-    """What the powers 0 to 3 of `x` integrate to, ``[..., 4]``."""
-    return np.stack([x ** (k + 1) / (k + 1) for k in range(4)], axis=-1)
