@@ -71,7 +71,7 @@ def _make(folder: Path, requirements: list[str]) -> None:
         _run([uv, "venv", "--quiet", "--python", sys.executable, "--relocatable", str(building)], requirements)
         install = [uv, "pip", "install", "--quiet", "--python", str(building / "bin/python"), "--", *requirements]
         _run(install, requirements)
-        (packages,) = building.glob("lib*/python*/site-packages")
+        (packages,) = building.glob("lib/python*/site-packages")
         (packages / "codecbench").symlink_to(Path(codecbench.__file__).parent)
         (building / "ready").touch()
         if not (folder / "ready").exists():

@@ -338,8 +338,8 @@ class SharesMemory(Remembers):
 
     def put(self, samples: Audio) -> None:
         memory = shared_memory.SharedMemory(self.NAME, create=True, size=8 + samples.nbytes)
-        memory.buf[:8] = struct.pack("<q", samples.nbytes)
-        memory.buf[8 : 8 + samples.nbytes] = samples.tobytes()
+        assert memory.buf is not None
+        memory.buf[: 8 + samples.nbytes] = struct.pack("<q", samples.nbytes) + samples.tobytes()
         memory.close()
 
     def get(self) -> Audio:

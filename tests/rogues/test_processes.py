@@ -66,7 +66,7 @@ def processes_told_of(folder: Path) -> list[str]:
 
 
 def clip(*, marked: bool = False) -> Clip:
-    samples = np.sin(np.arange(800) / 9).astype(np.float32)[None] / 2
+    samples = np.asarray(np.sin(np.arange(800) / 9)[None] / 2, np.float32)
     samples[0, 0] = 1.0 if marked else 0.0
     samples.setflags(write=False)
     return Clip(samples, 8000)
