@@ -62,9 +62,8 @@ def check_request(
     if request.audio is not None:
         check_clip(card, request.audio, frame)
     if task in TRANSLATES and request.language not in languages:
-        raise ValueError(
-            f"{card.name} does not know the language '{request.language}'; it knows {', '.join(languages)}"
-        )
+        known = ", ".join(languages)
+        raise ValueError(f"{card.name} does not know the language '{request.language}'; it knows {known}")
 
 
 def check_clip(card: Card, clip: Clip, frame: int = 1) -> None:

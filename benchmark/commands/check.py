@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from codecbench.errors import UsageError
-
 if TYPE_CHECKING:
+    import subprocess
+
+    from codecbench.benchmark.isolation.describe import Described
+    from codecbench.benchmark.isolation.levels import Level
     from codecbench.models.checks.base import Result
+    from codecbench.models.checks.runner import StartChild
+    from codecbench.models.checks.subject import Options
 
 
 def check(
@@ -31,6 +35,8 @@ def check(
 
     Exit codes: 0 all passed or failed as expected, 1 wrong usage, 3 a check failed.
     """
+    from codecbench.benchmark.isolation import levels
+    from codecbench.benchmark.isolation.describe import describe
     from codecbench.models.checks.report import Progress
     from codecbench.models.checks.runner import check as run_checks
     from codecbench.models.checks.subject import Options
@@ -42,13 +48,35 @@ def check(
         for line in progress.lines(result):
             print(line, file=out, flush=True)
 
-    if isolation not in {"none", "process"}:
-        raise UsageError(f"unknown isolation '{isolation}': none or process")
-    report = run_checks(target, options, only=_split(only), isolation=isolation, tell=tell)  # type: ignore[arg-type]
+    levels.require(isolation)
+    level = cast("levels.Level", isolation)
+    system = describe(target, level)
+    start = None if level == "none" else _starter(target, system, options, level)
+    report = run_checks(target, options, only=_split(only), card=system.card, start=start, tell=tell)
     print(f"\n{report.summary()}", file=out)
     if as_json:
         print(json.dumps(report.to_json(), indent=1, ensure_ascii=False))
     raise typer.Exit(0 if report.ok else 3)
+
+
+def _starter(target: str, system: Described, options: Options, level: Level) -> StartChild:
+    """What starts the checks' process: with the system's interpreter, in a sandbox if `level` says so."""
+    from codecbench.benchmark.isolation import levels
+    from codecbench.models.checks.runner import start_child
+
+    python = system.python or Path(sys.executable)
+    sandbox: list[str] = []
+    if level == "bwrap":
+        readable = levels.files_of(target, system.card, options.load_options())
+        *sandbox, end = levels.sandbox(python, readable)
+        for variable, part in (("HOME", "home"), ("TMPDIR", "tmp"), ("PWD", "work")):
+            sandbox += ["--dir", f"/tmp/{part}", "--setenv", variable, f"/tmp/{part}"]  # noqa: S108 - the sandbox's own
+        sandbox += ["--chdir", "/tmp/work", end]  # noqa: S108
+
+    def start(command: list[str], folder: Path, answers: int) -> subprocess.Popen[bytes]:
+        return start_child([*sandbox, str(python), *command[1:]], folder, answers)
+
+    return start
 
 
 def _split(text: str | None) -> list[str]:

@@ -93,7 +93,7 @@ def host_command(level: Level, python: Path, fd: int, readable: Sequence[Path]) 
         readable: The files that the adapter needs besides Python: its own, and its weights.
     """
     command = [str(python), "-I", "-B", "-m", "codecbench.benchmark.isolation.host", str(fd)]
-    return [*_sandbox(python, readable), *command] if level == "bwrap" else command
+    return [*sandbox(python, readable), *command] if level == "bwrap" else command
 
 
 def files_of(target: str, card: Card | None, options: LoadOptions) -> list[Path]:
@@ -108,7 +108,8 @@ def files_of(target: str, card: Card | None, options: LoadOptions) -> list[Path]
     return [file.absolute() for file in files if file.exists()]
 
 
-def _sandbox(python: Path, readable: Sequence[Path]) -> Iterator[str]:
+def sandbox(python: Path, readable: Sequence[Path]) -> Iterator[str]:
+    """The beginning, up to its ``--``, of a command that `python` runs in a sandbox where it can read `readable`."""
     yield from (shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent", "--new-session")
     yield from ("--cap-drop", "ALL", "--clearenv")
     for name, value in environment("/tmp").items():  # noqa: S108 - the sandbox's own, fresh and empty

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 from codecbench.errors import UsageError
 from codecbench.models.base import Card
@@ -30,9 +30,29 @@ from codecbench.models.registry import find
 MOST_DEATHS = 4
 """Processes that may be lost before the remaining checks are given up."""
 
-Isolation = Literal["none", "process"]
-StartChild = Callable[[list[str], Path, int], "subprocess.Popen[bytes]"]
+StartChild = Callable[[list[str], Path, int], subprocess.Popen[bytes]]
 """Starts a command in a scratch folder, with a file descriptor that it keeps; see `start_child`."""
+
+
+def start_child(command: list[str], folder: Path, answers: int) -> subprocess.Popen[bytes]:
+    """Start `command` as a process group of its own that lives in `folder`; it keeps the descriptor `answers`.
+
+    The one place where a child is started. Its working, home and temporary folders are in `folder`, and its output goes
+    to ``folder/log``. What it caches and the user's packages stay where they are.
+    """
+    home = Path.home()
+    kept = {
+        "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(home / ".cache")),
+        "PYTHONUSERBASE": site.getuserbase(),
+    }
+    own = {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "PYTHONDONTWRITEBYTECODE": "1"}
+    for part in ("home", "tmp", "work"):
+        (folder / part).mkdir(exist_ok=True)
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(  # noqa: S603 - our own module
+            command, cwd=folder / "work", env={**os.environ, **kept, **own}, stdin=subprocess.DEVNULL, stdout=log,
+            stderr=subprocess.STDOUT, pass_fds=[answers], start_new_session=True,
+        )  # fmt: skip
 
 
 def check(
@@ -40,8 +60,8 @@ def check(
     options: Options | None = None,
     *,
     only: Sequence[str] = (),
-    isolation: Isolation = "process",
-    start: StartChild | None = None,
+    card: Card | None = None,
+    start: StartChild | None = start_child,
     tell: Callable[[Result], None] | None = None,
 ) -> Report:
     """Check the system that `target` names.
@@ -50,8 +70,9 @@ def check(
         target: A registered name, or ``path/to/file.py:Class``.
         options: How to load it, and what to check.
         only: Names of checks; all that apply by default.
-        isolation: ``process`` runs the checks in a child process, ``none`` in this one, without limits.
-        start: What starts the child in place of `start_child`, such as in a sandbox.
+        card: The system's card, if it is known already; else the system's module is imported here for it.
+        start: What starts the child that runs the checks, such as in a sandbox; None runs them in this process,
+            without limits.
         tell: Called with each result as it comes.
 
     Raises:
@@ -59,15 +80,12 @@ def check(
         InvalidSystem: The file of the target cannot be imported.
     """
     options = options or Options()
-    card = find(target).card
+    card = card or find(target).card
     names = [one.name for one in _chosen(card, options, only)]
     expected = dict(card.expected_failures)
     started = time.monotonic()
     results = []
-    if isolation == "none":
-        answers = _here(target, names, options)
-    else:
-        answers = _in_child(target, names, options, start or start_child)
+    answers = _in_child(target, names, options, start) if start else _here(target, names, options)
     for answer in answers:
         result = judge(answer, expected)
         results.append(result)
@@ -105,27 +123,6 @@ def _here(target: str, names: list[str], options: Options) -> Iterator[Result]:
 
     run_all(names, Subject(target, options), keep)
     yield from results
-
-
-def start_child(command: list[str], folder: Path, answers: int) -> subprocess.Popen[bytes]:
-    """Start `command` as a process group of its own that lives in `folder`; it keeps the descriptor `answers`.
-
-    The one place where a child is started. Its working, home and temporary folders are in `folder`, and its output goes
-    to ``folder/log``. What it caches and the user's packages stay where they are.
-    """
-    home = Path.home()
-    kept = {
-        "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(home / ".cache")),
-        "PYTHONUSERBASE": site.getuserbase(),
-    }
-    own = {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "PYTHONDONTWRITEBYTECODE": "1"}
-    for part in ("home", "tmp", "work"):
-        (folder / part).mkdir(exist_ok=True)
-    with (folder / "log").open("ab") as log:
-        return subprocess.Popen(  # noqa: S603 - our own module
-            command, cwd=folder / "work", env={**os.environ, **kept, **own}, stdin=subprocess.DEVNULL, stdout=log,
-            stderr=subprocess.STDOUT, pass_fds=[answers], start_new_session=True,
-        )  # fmt: skip
 
 
 def _in_child(target: str, names: list[str], options: Options, start: StartChild) -> Iterator[Result]:

@@ -81,6 +81,22 @@ def output_causality(subject: Subject) -> None:
         raise Failed(f"input from sample {start} on changes the output before {certain}, at {int(apart.argmax())}")
 
 
+@check()
+def latency(subject: Subject) -> None:
+    """A change of the input reaches back no further than a frame and the look-ahead that the card declares."""
+    from codecbench.models.latency import measure_latency
+
+    card = subject.card
+    framed = any(stream.frame_rate for stream in card.streams_at(subject.richest))
+    if card.lookahead is None or not framed:
+        raise Skipped("it declares no look-ahead" if framed else "it declares no frames")
+    seconds = 0.4 + 2.5 * (subject.hop + card.lookahead + card.warm_up) / subject.rate
+    found = measure_latency(subject.codec, subject.richest, seconds=seconds, probes=1)
+    if found.wait > subject.hop + card.lookahead:
+        raise Failed(f"a change reaches back {found.wait - subject.hop:g} samples beyond a frame; "
+                     f"the declared look-ahead is {card.lookahead}")  # fmt: skip
+
+
 def _streams(subject: Subject) -> None:
     if not subject.card.streaming:
         raise Skipped("it is not declared to stream")

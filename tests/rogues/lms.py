@@ -6,6 +6,7 @@ import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -65,7 +66,7 @@ class Honest(SpeechLM):
     def listen(self, clip: Clip) -> NDArray[np.int64]:
         frames = clip.samples[0, : clip.length // HOP * HOP].reshape(-1, HOP)
         level = np.sqrt(np.mean(frames.astype(np.float64) ** 2, axis=1))
-        return np.clip(np.rint(level * 2 * (TOKENS - 1)), 0, TOKENS - 1).astype(np.int64)
+        return np.asarray(np.clip(np.rint(level * 2 * (TOKENS - 1)), 0, TOKENS - 1), np.int64)
 
     def speak(self, tokens: NDArray[np.int64]) -> Clip:
         levels = np.repeat(tokens / 2 / (TOKENS - 1), HOP)
@@ -79,7 +80,7 @@ class Honest(SpeechLM):
 
     def score(self, clip: Clip) -> Likelihood:
         tokens = np.concatenate([[0], self.listen(clip)])
-        nats = sum(self.scores(int(a))[b] for a, b in zip(tokens, tokens[1:], strict=False))
+        nats = sum(self.scores(int(a))[b] for a, b in pairwise(tokens))
         return Likelihood(float(nats), len(tokens) - 1, clip.duration)
 
 
