@@ -124,12 +124,13 @@ def table(
 def site(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the site.")],
+    previous: Annotated[list[Path] | None, typer.Option(help="An earlier run or site to list changes against.")] = None,
     open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
-    """Build the leaderboard as a static page that works offline."""
+    """Build the leaderboard as a static site that works offline, from a folder."""
     from codecbench.leaderboard.site import build
 
-    page = build(runs, out)
+    page = build(runs, out, previous or ())
     typer.echo(str(page))
     if open_:
         typer.launch(page.resolve().as_uri())

@@ -46,7 +46,7 @@ def _chart(site: Site, section: Section) -> dict[str, Any] | None:
     """The first metric over bitrate, which prints and needs no script."""
     for metric in shown_metrics(section, site.summary):
         if metric.direction != "none" and (svg := site.chart(section, metric)):
-            return {"title": metric.title, "svg": svg}
+            return {"name": metric.name, "title": metric.title, "svg": svg}
     return None
 
 
