@@ -81,7 +81,8 @@ class Card:
         points: The operating points, poorest first.
         nested: Every point's codes are a prefix of the richest point's streams: encode once, decode many.
         side: Arrays sent beside the tokens.
-        causal: The encoder and decoder look at no later sample than their frame's end; None if unknown.
+        causal: Encoder and decoder look no further ahead of a frame's end than the `delay` of the output; None if
+            unknown.
         delay: Declared delay of the output in samples at `sample_rate`, which the adapter has removed already.
         lookahead: Samples beyond the end of a frame that must have come in before the frame can come out: of encoder
             and decoder together, with `delay`. Negative where the rest of the frame itself is not needed; None if

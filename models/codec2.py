@@ -53,7 +53,9 @@ window of 40 ms and are reached at the end of the synthesis step of 10 ms: 20 ms
 class Codec2(Codec):
     """Codec 2. One packet: a byte for the mode, then the bits of all frames without gaps.
 
-    The library fills each frame to whole bytes, 14 % of the 700C mode. Samples beyond full scale saturate.
+    The library fills each frame to whole bytes, 14 % of the 700C mode. Samples beyond full scale saturate. Removing the
+    delay takes as much look-ahead. It does not stream: frames do not end at whole bytes of the packet, and a decoder
+    lives in a process of its own for a whole clip.
     """
 
     card: ClassVar[Card] = Card(
@@ -66,6 +68,7 @@ class Codec2(Codec):
         points=tuple(OperatingPoint(mode.name, mode.kbps, setting=i) for i, mode in enumerate(MODES)),
         causal=True,
         delay=160,
+        lookahead=max(mode.delay for mode in MODES),
         licence="LGPL-2.1-only",
         paper="https://github.com/drowe67/codec2",
         requires="codec2",

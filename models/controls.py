@@ -1,7 +1,7 @@
 """Control systems: signals with known faults. If they do not come out in the expected order, a metric is broken.
 
 They run at the clip's own rate, on any number of channels. What they send is their result, packed like any codec's
-codes; their bitrate follows the clip's rate, so none is declared.
+codes; their bitrate follows the clip's rate, so none is declared. They do not stream, for no stream is told that rate.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class FloatControl(Codec):
 class Identity(FloatControl):
     """The clip itself, bit by bit. Every metric must give it the best value that it can give."""
 
-    card: ClassVar[Card] = _card("identity", (OperatingPoint("float32"),), causal=True)
+    card: ClassVar[Card] = _card("identity", (OperatingPoint("float32"),), causal=True, lookahead=0)
 
     def alter(self, clip: Clip, point: OperatingPoint) -> Audio:  # noqa: ARG002
         """The samples unchanged."""
@@ -172,6 +172,7 @@ class Pcm(Codec):
         ),
         streams=(Stream(2**16, None),),
         causal=True,
+        lookahead=0,
     )
 
     def encode(self, clips: Sequence[Clip], point: OperatingPoint) -> list[Codes]:
@@ -199,6 +200,7 @@ class MuLaw(Codec):
         (OperatingPoint("8bit", streams=1),),
         streams=(Stream(256, None),),
         causal=True,
+        lookahead=0,
         paper="ITU-T G.711",
     )
 

@@ -10,6 +10,7 @@ early: the samples that are missing are the first. Here 8 zeros stand in their p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
@@ -45,8 +46,21 @@ TRANSFORMERS_NAMES = (
 """Rules from the parameter names of ``transformers``, whose weights are not normalised."""
 
 
-def make_card(name: str, sample_rate: int, hop: float, codebooks: int, file: WeightFile, delay: int = 0) -> Card:
-    """The card of a model with `hop` samples a frame."""
+def lookahead(strides: Sequence[int]) -> int:
+    """Samples beyond a frame that its samples depend on, from the windows of all convolutions."""
+    hop, units = prod(strides), 3 * (1 + 3 + 9)  # of the residual units: half a window of 7, at their dilations
+    # At the outer end of each stride, how far its units and its kernel of two strides, padded by half of one, reach.
+    scales = [(prod(strides[:i]), stride) for i, stride in enumerate(strides)]
+    encoder = 3 + sum(step * (units + stride // 2) for step, stride in scales) + hop
+    decoder = 3 + sum(step * (units + (stride + 1) // 2) for step, stride in scales) + 3 * hop
+    decoder -= sum(step for step, stride in scales if stride % 2)  # by the samples that are put before the first
+    return encoder + (hop - 1 + decoder) // hop * hop
+
+
+def make_card(
+    name: str, sample_rate: int, hop: float, codebooks: int, file: WeightFile, ahead: int | None, delay: int = 0
+) -> Card:
+    """The card of a model with `hop` samples a frame, and a look-ahead of `ahead` samples."""
     frame_rate = sample_rate / hop
     counts = sorted({codebooks} | {2**n for n in range(codebooks.bit_length())})
     rates = [(count, count * (CODEBOOK_SIZE.bit_length() - 1) * frame_rate / 1000) for count in counts]
@@ -54,7 +68,8 @@ def make_card(name: str, sample_rate: int, hop: float, codebooks: int, file: Wei
         name=name, kind="codec", family="DAC", track="official", sample_rate=sample_rate, channels=1,
         points=tuple(OperatingPoint(f"{kbps:.3g}kbps", kbps, count) for count, kbps in rates),
         streams=(Stream(CODEBOOK_SIZE, frame_rate),) * codebooks, nested=True, causal=False, delay=delay,
-        weights=(file,), weights_licence=file.licence, training_data=TRAINING_DATA, paper="arXiv:2306.06546",
+        lookahead=ahead, weights=(file,), weights_licence=file.licence, training_data=TRAINING_DATA,
+        paper="arXiv:2306.06546",
     )  # fmt: skip
 
 
@@ -102,7 +117,7 @@ class DAC16(DAC):
 
     strides = (2, 4, 5, 8)
     card = make_card(
-        "dac_16khz", 16_000, prod(strides), 12, delay=-8,
+        "dac_16khz", 16_000, prod(strides), 12, ahead=lookahead(strides), delay=-8,
         file=_file("dac_16khz_0.0.5.pth", "0.0.5/weights_16khz.pth",
                    "95ab7176b67137d4d4c6c54b8d6ef3cea797faec228cb03ad084badcad570b4d"),
     )  # fmt: skip
@@ -113,7 +128,7 @@ class DAC24(DAC):
 
     strides = (2, 4, 5, 8)
     card = make_card(
-        "dac_24khz", 24_000, prod(strides), 32, delay=-8,
+        "dac_24khz", 24_000, prod(strides), 32, ahead=lookahead(strides), delay=-8,
         file=_file("dac_24khz_0.0.4.pth", "0.0.4/weights_24khz.pth",
                    "44bad592fc393e03eb0be7a5120b7d487fe9612fa41269dc03fca3d4b87e20ad"),
     )  # fmt: skip
@@ -124,7 +139,7 @@ class DAC44(DAC):
 
     strides = (2, 4, 8, 8)
     card = make_card(
-        "dac_44khz", 44_100, prod(strides), 9,
+        "dac_44khz", 44_100, prod(strides), 9, ahead=lookahead(strides),
         file=_file("dac_44khz_8kbps_0.0.1.pth", "0.0.1/weights.pth",
                    "a88eed82a7024ccc1facdb1e605c4c2f99281c8118c22c9895ffa846d8fb61aa"),
     )  # fmt: skip
@@ -135,7 +150,7 @@ class DAC44At16(DAC44):
 
     dimension = 128
     card = make_card(
-        "dac_44khz_16kbps", 44_100, prod(DAC44.strides), 18,
+        "dac_44khz_16kbps", 44_100, prod(DAC44.strides), 18, ahead=lookahead(DAC44.strides),
         file=_file("dac_44khz_16kbps_1.0.0.pth", "1.0.0/weights_44khz_16kbps.pth"),
     )  # fmt: skip
 

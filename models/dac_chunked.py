@@ -36,7 +36,7 @@ class DAC44Chunked(DAC44):
 
     zero_padded = False
     card = replace(
-        make_card("dac_44khz_chunked", 44_100, SAMPLES / FRAMES, 9, file=DAC44.card.weights[0]),
+        make_card("dac_44khz_chunked", 44_100, SAMPLES / FRAMES, 9, file=DAC44.card.weights[0], ahead=None),
         side=(SideInfo("loudness", "float32"),),
     )
 

@@ -1,7 +1,9 @@
 """The classical codecs that PyAV's FFmpeg can encode: Opus, MP3, AAC, AMR-NB, G.722 and G.726.
 
 All are run on one channel, at constant bitrate where the codec has one, in a new encoder and a new decoder a clip.
-Their delay is removed: it was measured by cross-correlation, and `tests/models/test_ffmpeg.py` measures it again.
+Their delay is removed: it was measured by cross-correlation, and `tests/models/test_ffmpeg.py` measures it again. That
+takes as much look-ahead. None streams here: what is sent for a clip is one packet for most, without what would separate
+its frames, and PyAV gives no access to an encoder's state.
 What was decided, and why, is in ``docs/decisions/0003-classical-codecs.md``.
 """
 
@@ -113,6 +115,7 @@ class Opus(FFmpegCodec):
         _points(6, 8, 12, 16, 24, 32, 48, 96),
         causal=True,
         delay=312,
+        lookahead=312,
         licence="BSD-3-Clause",
         paper="RFC 6716",
     )
@@ -202,6 +205,7 @@ class AmrNb(FFmpegCodec):
         _points(*(bits / 20 for bits in AMR_BITS)),
         causal=True,
         delay=40,
+        lookahead=40,
         licence="Apache-2.0",
         paper="3GPP TS 26.071",
     )
@@ -224,7 +228,15 @@ class G722(FFmpegCodec):
     encoder = decoder = "g722"
     lag = 22
     card: ClassVar[Card] = _card(
-        "g722", "G.722", 16000, _points(64), causal=True, delay=22, licence="LGPL-2.1-or-later", paper="ITU-T G.722"
+        "g722",
+        "G.722",
+        16000,
+        _points(64),
+        causal=True,
+        delay=22,
+        lookahead=22,
+        licence="LGPL-2.1-or-later",
+        paper="ITU-T G.722",
     )
 
     def join(self, packets: list[bytes], extradata: bytes, point: OperatingPoint, length: int) -> tuple[bytes, ...]:  # noqa: ARG002
@@ -242,7 +254,14 @@ class G726(FFmpegCodec):
     encoder = decoder = "g726"
     gain = 0.5
     card: ClassVar[Card] = _card(
-        "g726", "G.726", 8000, _points(16, 24, 32, 40), causal=True, licence="LGPL-2.1-or-later", paper="ITU-T G.726"
+        "g726",
+        "G.726",
+        8000,
+        _points(16, 24, 32, 40),
+        causal=True,
+        lookahead=0,
+        licence="LGPL-2.1-or-later",
+        paper="ITU-T G.726",
     )
 
     def join(self, packets: list[bytes], extradata: bytes, point: OperatingPoint, length: int) -> tuple[bytes, ...]:  # noqa: ARG002

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -22,14 +22,16 @@ from codecbench.models.blocks.causal import EarlyConv1d, HeldConvTranspose1d
 from codecbench.models.blocks.conv import Conv1d, ConvStyle, ConvTranspose1d
 from codecbench.models.blocks.lstm import SkipLSTM
 from codecbench.models.blocks.streaming import Streamed
-from codecbench.models.encodec import Encodec24, Encodec48
+from codecbench.models.controls import Identity
 from codecbench.models.registry import all_systems
-from codecbench.models.soundstream import SoundStream16, SoundStream24
 from codecbench.models.streaming import join_codes
 
 STREAMING = {name: system for name, system in all_systems().items() if system.card.streaming}
-WITH_RANDOM_WEIGHTS = {name: system for name, system in STREAMING.items() if name != "lyra_v2"}
-DISTINCT = ("encodec_24khz", "soundstream_24khz", "soundstream_16khz", "audiodec_24khz_sym", "audiodec_24khz_v1")
+WITH_RANDOM_WEIGHTS = {
+    name: system for name, system in STREAMING.items() if name != "lyra_v2" and system.card.track != "small"
+}
+"""Those whose random weights give varied codes."""
+DISTINCT = ("encodec_24khz", "soundstream_24khz", "audiodec_24khz_v1")
 """Systems that between them have every kind of block; the others are slow tests."""
 TIE = 1e-5
 """Relative margin between the best and the second-best entry below which rounding may choose either."""
@@ -111,7 +113,7 @@ def check(codec: Codec, audio: Clip, sizes: Sequence[int], frame_sizes: Sequence
     assert codes.codebook_sizes == expected.codebook_sizes
     differ = np.stack(codes.streams) != np.stack(expected.streams)
     if differ.any():
-        tied = ties(codec, audio, 1 if isinstance(codec, Encodec24) else hop(codec))
+        tied = ties(codec, audio, hop(codec) if cast("Any", codec).zero_padded else 1)
         assert tied.mean() < 0.02, "this many ties prove nothing"
         assert not (differ & ~tied).any()
     (decoded,) = codec.decode([expected])
@@ -125,9 +127,9 @@ def test_what_streams() -> None:
 
 
 def test_a_codec_that_does_not_stream_says_so() -> None:
-    codec = Encodec48.load(LoadOptions(random_seed=0))
+    codec = Identity.load(LoadOptions())
     for stream in (codec.encode_stream, codec.decode_stream):
-        with pytest.raises(NotImplementedError, match="encodec_48khz does not stream"):
+        with pytest.raises(NotImplementedError, match="identity does not stream"):
             stream(richest(codec))
 
 
@@ -135,7 +137,10 @@ def test_a_codec_that_does_not_stream_says_so() -> None:
 def test_pieces_of_all_sizes(codec: Codec, seconds: float) -> None:
     length = round(seconds * (codec.card.sample_rate or 0)) + 1
     step = hop(codec)
-    check(codec, clip(codec, length), [step, 0, step - 1, 7, step + 1, 3 * step, 1], [1, 0, 3, 8])
+    audio = clip(codec, length)
+    check(codec, audio, [step, 0, step - 1, 7, step + 1, 3 * step, 1], [1, 0, 3, 8])
+    (codes,) = codec.encode([audio], richest(codec))
+    assert min(len(set(stream.tolist())) for stream in codes.streams) >= 20, "one code for all would be no test"
 
 
 @pytest.mark.parametrize("frames", [1, 2, 12])
@@ -218,9 +223,7 @@ def test_streams_share_weights_and_nothing_else(codec: Any) -> None:
     assert {parameter.data_ptr() for parameter in one._encoder._network.parameters()} == ours
 
 
-@pytest.mark.parametrize("system", [Encodec24, SoundStream24])
-def test_a_poorer_point_streams_its_codebooks(system: type[Codec]) -> None:
-    codec = system.load(LoadOptions(random_seed=0))
+def test_a_poorer_point_streams_its_codebooks(codec: Codec) -> None:
     poorest, audio = codec.card.points[0], clip(codec, 3_000)
     stream = codec.encode_stream(poorest)
     codes = join_codes([stream.push(audio.samples), stream.finish()])
@@ -231,11 +234,10 @@ def test_a_poorer_point_streams_its_codebooks(system: type[Codec]) -> None:
 
 
 def test_a_stream_is_for_one_clip() -> None:
-    codec = SoundStream16.load(LoadOptions(random_seed=0))
-    stream = codec.encode_stream(richest(codec))
-    stream.finish()
+    stream = Streamed(Conv1d(1, 1, 7, style=REFLECT))
+    stream.finish(torch.zeros(1, 1, 3))
     with pytest.raises(RuntimeError, match="this stream has ended"):
-        stream.push(np.zeros((1, 5), np.float32))
+        stream.push(torch.zeros(1, 1, 5))
 
 
 def test_join_codes() -> None:
