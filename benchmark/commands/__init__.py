@@ -6,12 +6,14 @@ from typing import Any
 from codecbench.benchmark.commands.check import check
 from codecbench.benchmark.commands.compare import compare
 from codecbench.benchmark.commands.conformance import conformance
+from codecbench.benchmark.commands.latency import latency
 from codecbench.benchmark.commands.submit import submit, verify
 
 COMMANDS: tuple[Callable[..., Any], ...] = (
     check,
     compare,
     conformance,
+    latency,
     submit,
     verify,
 )
