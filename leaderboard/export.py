@@ -16,8 +16,8 @@ from codecbench.leaderboard.stats import Estimate
 SCHEMA = 1
 COLUMNS = (
     "dataset", "track", "system", "point", "band", "quantity", "unit", "direction", "value", "low", "high", "worst",
-    "micro", "expected", "ok", "undefined", "failed", "error", "missing", "coverage", "rank_low", "rank_high", "rivals",
-    "unranked", "signature",
+    "micro", "by_duration", "expected", "ok", "undefined", "failed", "error", "missing", "coverage", "rank_low",
+    "rank_high", "rivals", "unranked", "signature",
 )  # fmt: skip
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What makes a spreadsheet take a text cell for a formula."""
@@ -66,9 +66,9 @@ def _bounds(estimate: Estimate | None) -> dict[str, float | None]:
 def _flat(cell: Cell) -> dict[str, str | float | None]:
     low, high = cell.rank or (None, None)
     return {
-        **_bounds(cell.estimate), "worst": cell.worst, "micro": cell.micro, **asdict(cell.counts),
-        "expected": cell.counts.expected, "coverage": cell.counts.coverage, "rank_low": low, "rank_high": high,
-        "rivals": cell.rivals, "unranked": cell.unranked,
+        **_bounds(cell.estimate), "worst": cell.worst, "micro": cell.micro, "by_duration": cell.by_duration,
+        **asdict(cell.counts), "expected": cell.counts.expected, "coverage": cell.counts.coverage, "rank_low": low,
+        "rank_high": high, "rivals": cell.rivals, "unranked": cell.unranked,
     }  # fmt: skip
 
 

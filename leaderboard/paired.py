@@ -99,9 +99,14 @@ class _Against(NamedTuple):
 
 
 def _clusters(sample: Items, by: Unit) -> Clusters:
-    kept = np.flatnonzero(sample.defined)
+    kept = np.flatnonzero(_defined(sample))
     speakers = tuple(sample.part.speakers[n] if by == "speaker" else "" for n in kept)
     return stats.cluster(tuple(sample.part.utterances[n] for n in kept), speakers)
+
+
+def _defined(sample: Items) -> Mask:
+    """The utterances that count ``[N]``: those on which the metric is defined; all, if it is on none."""
+    return sample.defined if sample.defined.any() else np.ones_like(sample.defined)
 
 
 def _signs(blocks: Sequence[Clusters]) -> tuple[list[Signs], bool]:
@@ -117,9 +122,10 @@ def _signs(blocks: Sequence[Clusters]) -> tuple[list[Signs], bool]:
 
 
 def _block(sample: Items, clusters: Clusters, signs: Signs) -> _Block:
-    ok = sample.ok[:, sample.defined]
-    values = np.where(ok, sample.values[:, sample.defined], 0.0)
-    weights = np.where(ok, sample.weights[:, sample.defined], 0.0)
+    kept = _defined(sample)
+    ok = sample.ok[:, kept]
+    values = np.where(ok, sample.values[:, kept], 0.0)
+    weights = np.where(ok, sample.weights[:, kept], 0.0)
     top, bottom = _sums(weights * values, clusters), weights.sum(axis=1)
     with np.errstate(invalid="ignore"):
         return _Block(

@@ -121,6 +121,14 @@ def test_without_a_common_item_there_is_no_comparison() -> None:
     assert (pair.difference, pair.p, pair.adjusted, pair.wins, pair.items) == (None, None, None, None, 0)
 
 
+def test_a_metric_that_is_defined_on_no_item_compares_nothing() -> None:
+    items = sample(noise(2, 12))
+    undefined = replace(items, status=np.full((2, 12), STATUSES.index("undefined")), values=np.full((2, 12), np.nan))
+    found = pairwise(HIGHER, [undefined])
+    assert np.isnan(found.difference).all()
+    assert (found.expected, found.items.max(), found.pair(("e0", "p"), ("e1", "p")).p) == (0, 0, None)
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 4), st.floats(0.05, 0.6))
 def test_every_pair_is_what_the_two_alone_would_give(seed: int, each: int, lost: float) -> None:
