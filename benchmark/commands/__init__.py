@@ -7,6 +7,7 @@ from codecbench.benchmark.commands.check import check
 from codecbench.benchmark.commands.compare import compare
 from codecbench.benchmark.commands.conformance import conformance
 from codecbench.benchmark.commands.latency import latency
+from codecbench.benchmark.commands.new import new
 from codecbench.benchmark.commands.submit import submit, verify
 
 COMMANDS: tuple[Callable[..., Any], ...] = (
@@ -14,6 +15,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     compare,
     conformance,
     latency,
+    new,
     submit,
     verify,
 )
