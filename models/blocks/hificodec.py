@@ -47,11 +47,13 @@ class HiFiGAN:
         kernel_sizes: Of the strided convolutions; each exceeds its stride by an even number, half of which is padding
             on either side, so that whole frames lose no sample.
         width: Channels after the first convolution; doubled at every stride.
+        normalised_group: Channels that the encoder's residual stacks are normalised over together.
     """
 
     strides: tuple[int, ...] = (2, 4, 5, 8)
     kernel_sizes: tuple[int, ...] = (4, 8, 11, 16)
     width: int = 32
+    normalised_group: int = 16
 
     def __post_init__(self) -> None:
         if any((size - stride) % 2 or size < stride for size, stride in self.scales):
@@ -86,7 +88,7 @@ class Encoder(nn.Module):
             down = nn.Conv1d(width, 2 * width, size, stride, padding=symmetric_padding(size, stride))
             self.resample.append(parametrizations.weight_norm(down))
             width *= 2
-            self.fields.append(MultiReceptiveField(width, KERNELS[::-1], DILATIONS, channels_per_group=16))
+            self.fields.append(MultiReceptiveField(width, KERNELS[::-1], DILATIONS, net.normalised_group))
         self.last = nn.Conv1d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -122,13 +124,13 @@ class Decoder(nn.Module):
 
 
 class HiFiCodecNetwork(nn.Module):
-    """Encoder, grouped residual quantiser (two layers of two codebooks) and decoder."""
+    """Encoder, grouped residual quantiser (two layers of `groups` codebooks) and decoder."""
 
-    def __init__(self, net: HiFiGAN, codebook_size: int) -> None:
+    def __init__(self, net: HiFiGAN, codebook_size: int, groups: int = 2) -> None:
         super().__init__()
         self.net = net
         self.encoder = Encoder(net)
-        self.quantiser = GroupedResidualVQ(2, 2, codebook_size, net.dimension)
+        self.quantiser = GroupedResidualVQ(2, groups, codebook_size, net.dimension)
         self.decoder = Decoder(net)
 
     def encode(self, x: Tensor, codebooks: int | None = None) -> Tensor:

@@ -115,3 +115,16 @@ class SpectralCodec(nn.Module):
         """
         spectra = length // self.net.step + 1
         return -spectra % self.net.encoder.stride * self.net.step
+
+
+class AlignedSpectralCodec(SpectralCodec):
+    """A codec in the frequency domain whose decoder removes its delay; only for waveforms of whole frames.
+
+    Such a waveform has one spectrum more than its frames hold, and so one frame more.
+    """
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Waveform ``[B, 1, (F - 1) * hop]`` of `codes` ``[B, K, F]``."""
+        length = (codes.shape[-1] - 1) * self.net.hop
+        delay = self.delay(length)
+        return super().decode(codes)[..., delay : delay + length]

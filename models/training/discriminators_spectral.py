@@ -160,7 +160,10 @@ class ResidualUnit2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shorten `x` ``[B, C, N, K]`` by the stride."""
-        return cast("Tensor", self.convs(x) + self.skip(x))
+        y: Tensor = self.convs(x)
+        # Of an odd number of spectra, the skip keeps one more.
+        skipped: Tensor = self.skip(x)[:, :, : y.shape[2], : y.shape[3]]
+        return y + skipped
 
 
 class ResidualSTFT(nn.Module):

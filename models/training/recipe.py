@@ -1,0 +1,190 @@
+"""What one training is: its length, its data's pieces, its losses and rules. Plain values, from a YAML file or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from codecbench.errors import UsageError
+from codecbench.models.training.data import Augmentation
+
+MelName = Literal["dac", "encodec", "soundstream", "hifigan"]
+DiscriminatorName = Literal[
+    "periods", "dac_periods", "audiodec_periods", "hifigan_scales", "melgan_scales", "audiodec_scales", "stft", "bands",
+    "residual_stft", "resolutions",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training.
+
+    Attributes:
+        steps: Number of batches.
+        batch: Pieces a batch.
+        seconds: Length of a piece; cut to whole frames.
+        learning_rate: Of the codec, after `warm_up` steps of growth; it falls to a tenth along a cosine.
+        discriminator_rate: Of the discriminators, which follow the same course from where they start.
+        betas: Of AdamW.
+        clip: Largest norm of the gradient of the codec's parameters.
+        discriminator_clip: The same for the discriminators'.
+        averaging: Decay of the moving average of the codec's parameters, which is what is kept in the end.
+        precision: ``bfloat16`` where that does no harm (not in the quantiser, not in the losses); ``auto`` on a GPU.
+        weights: Of the losses ``waveform``, ``mel``, ``stft``, ``adversarial``, ``features``, ``commitment``,
+            ``codebook`` and ``distillation``; a loss without one is left out. Sums over discriminators and layers in
+            the papers are means here.
+        balanced: Weights are shares of the gradient (see `Balancer`), but for the quantiser's and distillation's.
+        mel: Form of the mel distance.
+        game: Form of the adversarial loss.
+        relative_features: The features' loss is relative to the features.
+        discriminators: Names and widths.
+        levelled: Discriminators hear every piece at one peak.
+        adversarial_from: Part of the steps after which discriminators join.
+        discriminator_share: Probability that they learn in a step.
+        frozen_from: Part of the steps after which encoder and codebooks stay as they are: AudioDec's second stage.
+        codebooks: They learn by ``averages`` or by ``gradient`` (DAC's always do).
+        codebook_decay: Of the averages.
+        dead_below: An entry is replaced when fewer frames take it than this part of an even share.
+        dropout_share, dropout_choices, dropout_together: See `QuantiserDropout`.
+        augmentation: See `Augmentation`.
+        licence: Of the weights that come out, for their card.
+        save_every, sample_every: Steps between checkpoints, and between samples (0: only at the end).
+    """
+
+    steps: int = 20_000
+    batch: int = 8
+    seconds: float = 1.0
+    learning_rate: float = 5e-4
+    discriminator_rate: float = 3e-4
+    warm_up: int = 200
+    betas: tuple[float, float] = (0.8, 0.99)
+    clip: float = 10.0
+    discriminator_clip: float = 10.0
+    averaging: float = 0.999
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    weights: Mapping[str, float] = field(default_factory=lambda: {"mel": 15.0, "commitment": 1.0})
+    balanced: bool = False
+    mel: MelName = "dac"
+    game: Literal["hinge", "squares"] = "hinge"
+    relative_features: bool = False
+    discriminators: Mapping[DiscriminatorName, int] = field(default_factory=dict)
+    levelled: bool = False
+    adversarial_from: float = 0.3
+    discriminator_share: float = 1.0
+    frozen_from: float = 1.0
+    codebooks: Literal["averages", "gradient"] = "averages"
+    codebook_decay: float = 0.99
+    dead_below: float = 0.1
+    dropout_share: float = 0.0
+    dropout_choices: tuple[int, ...] = ()
+    dropout_together: bool = False
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    licence: str = "Apache-2.0"
+    save_every: int = 500
+    sample_every: int = 0
+
+    def adversarial_step(self) -> int:
+        """The step from which discriminators join; `steps` if none does."""
+        if not self.discriminators:
+            return self.steps
+        return round(self.adversarial_from * self.steps)
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as plain JSON values."""
+        return asdict(self)
+
+
+LOSSES = ("waveform", "mel", "stft", "adversarial", "features", "commitment", "codebook", "distillation")
+
+RECIPES: dict[str, Recipe] = {
+    "soundstream-small": Recipe(
+        weights={"mel": 0.03, "adversarial": 0.03, "features": 3.0, "commitment": 1.0}, mel="soundstream",
+        discriminators={"residual_stft": 8, "melgan_scales": 4}, dropout_share=1.0,
+    ),
+    "encodec-small": Recipe(
+        weights={"waveform": 0.1, "mel": 2.0, "adversarial": 4.0, "features": 4.0, "commitment": 1.0}, balanced=True,
+        mel="encodec", relative_features=True, discriminators={"stft": 8}, discriminator_share=2 / 3,
+        dropout_share=1.0, dropout_choices=(1, 2, 4, 8), dropout_together=True, clip=1.0,
+    ),
+    "audiodec-small": Recipe(
+        weights={"mel": 45.0, "adversarial": 8.0, "features": 80.0, "commitment": 1.0}, mel="hifigan", game="squares",
+        discriminators={"audiodec_periods": 4, "audiodec_scales": 16}, adversarial_from=0.5, frozen_from=0.5,
+    ),
+    "hificodec-small": Recipe(
+        weights={"mel": 45.0, "adversarial": 9.0, "features": 90.0, "commitment": 2.5},
+        mel="hifigan", game="squares", discriminators={"periods": 4, "hifigan_scales": 16, "stft": 8},
+    ),
+    "speechtokenizer-small": Recipe(
+        weights={
+            "waveform": 100.0, "mel": 45.0, "adversarial": 9.0, "features": 90.0, "commitment": 10.0,
+            "distillation": 10.0,
+        },
+        mel="hifigan", game="squares", discriminators={"periods": 4, "hifigan_scales": 16, "stft": 8},
+        dropout_share=0.5,
+    ),
+    "dac-small": Recipe(
+        weights={"mel": 15.0, "adversarial": 8.0, "features": 200.0, "commitment": 0.25, "codebook": 1.0},
+        game="squares", discriminators={"dac_periods": 4, "bands": 8}, levelled=True, codebooks="gradient",
+        dropout_share=0.5,
+    ),
+    "funcodec-small": Recipe(
+        weights={"waveform": 0.03, "mel": 0.03, "adversarial": 0.03 / 9, "features": 3 / 9, "commitment": 1.0},
+        mel="encodec", discriminators={"stft": 8}, dropout_share=1.0, dropout_choices=(1, 2, 4, 8),
+        dropout_together=True,
+    ),
+}  # fmt: skip
+"""The recipes of the small codecs: their papers' losses and the ratios of their weights, on a scale where the
+commitment of the quantiser, which the papers weigh apart, counts beside them."""
+
+
+def adapted(recipe: Recipe, path: Path | None, **changes: Any) -> Recipe:
+    """`recipe` with what the YAML file at `path` and `changes` (but for None) say otherwise.
+
+    Raises:
+        UsageError: The file cannot be read, or says something that is not known or not possible.
+    """
+    given = {**(_read(path) if path else {}), **{name: value for name, value in changes.items() if value is not None}}
+    source = str(path) if path else "the options"
+    if unknown := sorted(given.keys() - recipe.to_json().keys()):
+        raise UsageError(f"{source}: unknown setting {', '.join(unknown)}; known are {', '.join(recipe.to_json())}")
+    merged = replace(recipe, **given)
+    return _checked(merged, source)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(settings, dict) or not all(isinstance(name, str) for name in settings):
+        raise UsageError(f"{path} holds no settings: it needs lines such as `steps: 1000`")
+    return settings
+
+
+def _checked(recipe: Recipe, source: str) -> Recipe:
+    from pydantic import TypeAdapter, ValidationError
+
+    values = recipe.to_json()
+    try:
+        checked = TypeAdapter(Recipe).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{source}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    problems = {
+        "steps, batch and save_every are at least 1": min(checked.steps, checked.batch, checked.save_every) >= 1,
+        "seconds is above 0": checked.seconds > 0,
+        f"weights are of {', '.join(LOSSES)}": not checked.weights.keys() - set(LOSSES),
+        "parts of the steps, shares and probabilities are from 0 to 1": all(
+            0 <= part <= 1 for part in (checked.adversarial_from, checked.frozen_from, checked.discriminator_share,
+                                        checked.dropout_share, checked.augmentation.mixing)
+        ),
+        "speed is above 0": checked.augmentation.speed[0] > 0,
+    }  # fmt: skip
+    for rule, holds in problems.items():
+        if not holds:
+            raise UsageError(f"{source}: {rule}")
+    return checked

@@ -1,0 +1,233 @@
+"""A codec in training: everything that a step changes, and the step.
+
+All that is random in a step depends on the seed and on the number of the step. So a training that goes on from a
+checkpoint makes the steps of one that was never stopped: on a CPU with as many threads, bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from codecbench.errors import CodecbenchError
+from codecbench.models.blocks.learning import MovingAverage
+from codecbench.models.small import HOP, SAMPLE_RATE, Small
+from codecbench.models.training.balancer import Balancer
+from codecbench.models.training.data import Corpus
+from codecbench.models.training.dropout import QuantiserDropout
+from codecbench.models.training.losses import tell_apart
+from codecbench.models.training.objective import Objective, Pass, jury, reconstruct
+from codecbench.models.training.recipe import Recipe
+
+
+def piece_length(recipe: Recipe) -> int:
+    """Samples of a piece: whole frames."""
+    return max(1, round(recipe.seconds * SAMPLE_RATE / HOP)) * HOP
+
+
+@dataclass
+class Learner:
+    """A module that learns, its optimiser, and the largest norm of its gradient."""
+
+    parameters: list[nn.Parameter]
+    rate: float
+    betas: tuple[float, float]
+    clip: float
+
+    def __post_init__(self) -> None:
+        # No optimiser takes an empty list, and a recipe may have no discriminators.
+        self.optimiser = torch.optim.AdamW(self.parameters or [torch.zeros(1)], self.rate, self.betas)
+
+    def step(self, course: float) -> float:
+        """Follow the gradient at `course` times the learning rate; return the gradient's norm, which may be none."""
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.clip))
+        if math.isfinite(norm):
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.rate * course
+            self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return norm
+
+
+class Trainer:
+    """A codec in training.
+
+    Args:
+        codec: Its system.
+        recipe: What to do.
+        corpus: What to do it on.
+        device: Where.
+        seed: Of the random weights, and of every random choice.
+    """
+
+    def __init__(self, codec: type[Small], recipe: Recipe, corpus: Corpus, device: torch.device, seed: int) -> None:
+        self.codec, self.recipe, self.corpus, self.device, self.seed = codec, recipe, corpus, device, seed
+        self.step = 0
+        network: Any = codec.network(seed)
+        _learn(network.quantiser, recipe, codec.card.streams[0].codebook_size)
+        self.network: Any = network.to(device)
+        with _seeded(seed, -1):
+            self.objective = Objective(recipe, SAMPLE_RATE, HOP, _dimension(network)).to(device)
+            self.jury = jury(recipe).to(device)
+        self.averages = {name: value.detach().clone() for name, value in network.named_parameters()}
+        self.balancer = Balancer(recipe.weights)
+        self.dropout = QuantiserDropout(recipe.dropout_share, recipe.dropout_choices, recipe.dropout_together)
+        self.player = Learner(
+            [*network.parameters(), *self.objective.parameters()], recipe.learning_rate, recipe.betas, recipe.clip
+        )
+        self.judges = Learner(
+            list(self.jury.parameters()), recipe.discriminator_rate, recipe.betas, recipe.discriminator_clip
+        )
+        half = recipe.precision == "bfloat16" or (recipe.precision == "auto" and device.type == "cuda")
+        self._precision = torch.bfloat16 if half else torch.float32
+
+    def advance(self) -> dict[str, float]:
+        """Make a step; return its losses.
+
+        Raises:
+            CodecbenchError: A loss or a gradient is no number. The codec's parameters are as before the step.
+        """
+        step, recipe = self.step, self.recipe
+        batch, files = self.corpus.batch(step, recipe.batch)
+        x = batch.to(self.device)
+        with _seeded(self.seed, step) as generator:
+            numbers = self.dropout.draw(recipe.batch, len(self.codec.card.streams), generator).to(self.device)
+            frozen = step >= recipe.frozen_from * recipe.steps
+            self._set_modes(frozen)
+            made = reconstruct(self.network, x, numbers, precision=self._precision, frozen=frozen)
+            playing = step >= recipe.adversarial_step()
+            found = {}
+            if playing and float(torch.rand((), generator=generator)) < recipe.discriminator_share:
+                found["discriminators"] = self._judge(made.output.detach(), x)
+            values = found | self._play(made, x, playing=playing)
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            names = ", ".join(sorted({path.name for path in files}))
+            raise CodecbenchError(
+                f"{' and '.join(bad)} became no number at step {step} on {names}: look at these recordings, or set "
+                "`learning_rate` lower"
+            )
+        self._average()
+        self.step += 1
+        return values
+
+    def _set_modes(self, frozen: bool) -> None:
+        self.network.train()
+        self.network.encoder.train(not frozen)
+        self.network.quantiser.train(not frozen)
+
+    def _judge(self, output: Tensor, target: Tensor) -> float:
+        """Let the discriminators learn; return their loss."""
+        self.jury.requires_grad_(True)
+        with torch.autocast(self.device.type, self._precision, enabled=self._precision != torch.float32):
+            loss = tell_apart(self.jury(output), self.jury(target), self.recipe.game)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = self.judges.step(self._course(self.recipe.adversarial_step()))
+        return float(loss.detach()) if math.isfinite(norm) else math.nan
+
+    def _play(self, made: Pass, target: Tensor, *, playing: bool) -> dict[str, float]:
+        """Let the codec learn; return its losses, and the gradient's norm."""
+        signal = self.objective.signal(made.output, target)
+        if playing:
+            self.jury.requires_grad_(False)
+            with torch.autocast(self.device.type, self._precision, enabled=self._precision != torch.float32):
+                with torch.no_grad():
+                    real = self.jury(target)
+                signal |= self.objective.game(self.jury(made.output), real)
+        inner = self.objective.quantiser(made.quantised, target)
+        found = signal | inner
+        values = {name: float(loss.detach()) for name, loss in found.items()}
+        if not all(map(math.isfinite, values.values())):
+            return values
+        if self.recipe.balanced:
+            gradient = self.balancer.gradient(signal, made.output)
+            surrogate = (gradient.detach() * made.output).sum()  # its gradient at the output is that gradient
+            (surrogate + self.objective.weighted(inner)).backward()  # type: ignore[no-untyped-call]
+        else:
+            self.objective.weighted(found).backward()  # type: ignore[no-untyped-call]
+        return values | {"gradient": self.player.step(self._course(0))}
+
+    def _course(self, start: int) -> float:
+        """Part of the learning rate in this step, of a course that begins at the step `start`."""
+        done, whole = self.step - start, max(1, self.recipe.steps - start)
+        growth = min(1.0, (done + 1) / max(1, self.recipe.warm_up))
+        return growth * (0.55 + 0.45 * math.cos(math.pi * min(1.0, done / whole)))
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        # At first the average follows closely, so that the random weights are soon forgotten.
+        decay = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
+        for name, value in self.network.named_parameters():
+            self.averages[name].lerp_(value, 1 - decay)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within, the network has its averaged parameters and is not in training."""
+        kept = {name: value.detach().clone() for name, value in self.network.named_parameters()}
+        self._put(self.averages)
+        self.network.eval()
+        try:
+            yield
+        finally:
+            self._put(kept)
+
+    @torch.no_grad()
+    def _put(self, values: Mapping[str, Tensor]) -> None:
+        for name, parameter in self.network.named_parameters():
+            parameter.copy_(values[name])
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs to go on from here."""
+        return {
+            "step": self.step, "network": self.network.state_dict(), "objective": self.objective.state_dict(),
+            "jury": self.jury.state_dict(), "player": self.player.optimiser.state_dict(),
+            "judges": self.judges.optimiser.state_dict(), "averages": self.averages, "balancer": self.balancer.state(),
+        }  # fmt: skip
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`."""
+        self.step = state["step"]
+        self.network.load_state_dict(state["network"])
+        self.objective.load_state_dict(state["objective"])
+        self.jury.load_state_dict(state["jury"])
+        self.player.optimiser.load_state_dict(state["player"])
+        self.judges.optimiser.load_state_dict(state["judges"])
+        self.averages = {name: value.to(self.device) for name, value in state["averages"].items()}
+        self.balancer.restore(state["balancer"])
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two trainings the same one."""
+        return {
+            "codec": self.codec.card.name, "recipe": json.loads(json.dumps(self.recipe.to_json())), "seed": self.seed,
+            "data": f"{len(self.corpus.files)} recordings, {self.corpus.seconds:.2f} s",
+        }  # fmt: skip
+
+
+def _learn(quantiser: Any, recipe: Recipe, size: int) -> None:
+    """Let the codebooks of `quantiser`, of `size` entries, learn as `recipe` says; factorised ones always do."""
+    if hasattr(quantiser, "learn"):
+        frames = recipe.batch * piece_length(recipe) / HOP
+        rule = MovingAverage(recipe.codebook_decay, dead_below=recipe.dead_below * frames / size)
+        quantiser.learn(rule if recipe.codebooks == "averages" else None)
+
+
+def _dimension(network: Any) -> int:
+    """Channels of the latent frames."""
+    net = network.net
+    return int(net.dimension if hasattr(net, "dimension") else net.encoder.dimension)
+
+
+@contextmanager
+def _seeded(seed: int, step: int) -> Iterator[torch.Generator]:
+    """Within, torch's random state depends on `seed` and `step` alone, as the generator does."""
+    mixed = (seed * 1_000_003 + step + 1) % (1 << 63)
+    with torch.random.fork_rng():
+        torch.manual_seed(mixed)
+        yield torch.Generator().manual_seed(mixed)
