@@ -26,7 +26,7 @@ LEVEL = 0.1
 RECOGNISED = 0.5
 """Correlation of output and input from which on the delay between them means something."""
 FIRST = 0.1
-"""A codec for which every change shows in this share of a clip's start uses the whole clip."""
+"""A codec uses the whole clip if most changes in its second half show in so much of its beginning."""
 
 
 @dataclass(frozen=True)
@@ -142,11 +142,12 @@ def _first_change(before: NDArray[Any], after: NDArray[Any]) -> int | None:
 
 
 def _reach(starts: Sequence[int], firsts: Sequence[int | None], length: int) -> float | None:
-    """How far before its start a change is seen at most; infinite where all show at the beginning, None if none do."""
+    """How far before its start a change is seen at most; infinite for the whole clip, None if none is seen."""
     seen = [(start, first) for start, first in zip(starts, firsts, strict=True) if first is not None]
     if not seen:
         return None
-    if all(first < FIRST * length for _, first in seen):
+    from_late = [first for start, first in seen if start > length / 2]
+    if np.median(from_late or length) < FIRST * length:
         return inf
     return max(start - first for start, first in seen)
 
