@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, cast
@@ -75,76 +75,84 @@ class SEANet:
         return prod(self.strides)
 
 
-class ResidualUnit(nn.Module):
+class Row(nn.Module):
+    """Modules one after another."""
+
+    def __init__(self, layers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run all of them."""
+        return cast("Tensor", self.layers(x))
+
+
+class Residual(nn.Module):
+    """Modules one after another, and a shortcut of their input that is added."""
+
+    def __init__(self, block: Sequence[nn.Module], shortcut: nn.Module | None) -> None:
+        super().__init__()
+        self.block = nn.Sequential(*block)
+        self.shortcut = shortcut or nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The sum of both."""
+        return cast("Tensor", self.shortcut(x) + self.block(x))
+
+
+class ResidualUnit(Residual):
     """Activation, dilated convolution to fewer channels, activation, 1 × 1 convolution back; plus the skip.
 
     ``[B, C, T]`` in and out.
     """
 
     def __init__(self, channels: int, dilation: int, net: SEANet) -> None:
-        super().__init__()
         hidden = channels // net.compress
-        self.block = nn.Sequential(
-            net.activation(channels),
-            Conv1d(channels, hidden, net.residual_kernel_size, dilation=dilation, style=net.style),
-            net.activation(hidden),
-            Conv1d(hidden, channels, 1, style=net.style),
-        )
-        self.shortcut = Conv1d(channels, channels, 1, style=net.style) if net.conv_skip else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Add the unit's output to `x`."""
-        return cast("Tensor", self.shortcut(x) + self.block(x))
+        wide = Conv1d(channels, hidden, net.residual_kernel_size, dilation=dilation, style=net.style)
+        back = Conv1d(hidden, channels, 1, style=net.style)
+        shortcut = Conv1d(channels, channels, 1, style=net.style) if net.conv_skip else None
+        super().__init__([net.activation(channels), wide, net.activation(hidden), back], shortcut)
 
 
 def _units(channels: int, net: SEANet) -> list[nn.Module]:
     return [ResidualUnit(channels, net.dilation_base**j, net) for j in range(net.units)]
 
 
-def _lstm(channels: int, net: SEANet, *, bidirectional: bool = False) -> list[nn.Module]:
-    return [SkipLSTM(channels, net.lstm_layers, bidirectional=bidirectional)] if net.lstm_layers else []
+def lstm(channels: int, layers: int, *, bidirectional: bool = False) -> list[nn.Module]:
+    """The LSTM inside the last stride, or nothing if it has no layers."""
+    return [SkipLSTM(channels, layers, bidirectional=bidirectional)] if layers else []
 
 
-class Encoder(nn.Module):
+class Encoder(Row):
     """Waveform ``[B, C, T]`` to frames ``[B, D, ceil(T / hop)]``."""
 
     def __init__(self, net: SEANet) -> None:
-        super().__init__()
         width = net.width
         layers: list[nn.Module] = [Conv1d(net.channels, width, net.kernel_size, style=net.style)]
         for stride in net.strides:
             layers += _units(width, net)
             layers += [net.activation(width), Conv1d(width, 2 * width, 2 * stride, stride=stride, style=net.style)]
             width *= 2
-        layers += _lstm(width, net, bidirectional=net.bidirectional)
+        layers += lstm(width, net.lstm_layers, bidirectional=net.bidirectional)
         width *= 2 if net.bidirectional and net.lstm_layers else 1
         layers += [net.activation(width), Conv1d(width, net.dimension, net.last_kernel_size, style=net.style)]
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Encode `x` ``[B, C, T]``."""
-        return cast("Tensor", self.layers(x))
+        super().__init__(layers)
 
 
-class Decoder(nn.Module):
+class Decoder(Row):
     """Frames ``[B, D, F]`` to waveform ``[B, C, F * hop]``, without a final activation."""
 
     def __init__(self, net: SEANet) -> None:
-        super().__init__()
         width = net.width << len(net.strides)
         layers: list[nn.Module] = [Conv1d(net.dimension, width, net.kernel_size, style=net.style)]
-        layers += _lstm(width, net)
+        layers += lstm(width, net.lstm_layers)
         for stride in reversed(net.strides):
             up = ConvTranspose1d(width, width // 2, 2 * stride, stride=stride, style=net.style)
             layers += [net.activation(width), up]
             width //= 2
             layers += _units(width, net)
         layers += [net.activation(width), Conv1d(width, net.channels, net.last_kernel_size, style=net.style)]
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Decode `x` ``[B, D, F]``."""
-        return cast("Tensor", self.layers(x))
+        super().__init__(layers)
 
 
 class SEANetCodec(nn.Module):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import cast
 
-from torch import Tensor, nn
+from torch import nn
 
 from codecbench.models.blocks.conv import Conv1d, ConvStyle
 from codecbench.models.blocks.conv2d import Conv2d, ConvTranspose2d, Pair
-from codecbench.models.blocks.lstm import SkipLSTM
+from codecbench.models.blocks.seanet import Residual, Row, lstm
 
 
 @dataclass(frozen=True)
@@ -53,57 +52,43 @@ def _conv(inputs: int, outputs: int, size: Pair, net: SEANet2d, stride: Pair = (
     return Conv2d(inputs, outputs, size, stride=stride, dilation=(1, dilation), groups=groups, style=net.style)
 
 
-class ResidualUnit2d(nn.Module):
+class ResidualUnit2d(Residual):
     """ELU, dilated convolution to fewer channels, ELU, 1 × 1 convolution back; plus the skip. ``[B, C, K, N]``."""
 
     def __init__(self, channels: int, dilation: int, net: SEANet2d) -> None:
-        super().__init__()
         hidden, size = channels // net.compress, (net.residual_kernel_size,) * 2
         wide = _conv(channels, hidden, size, net, dilation=dilation)
-        self.block = nn.Sequential(nn.ELU(), wide, nn.ELU(), _conv(hidden, channels, (1, 1), net))
-        self.shortcut = _conv(channels, channels, (1, 1), net) if net.conv_skip else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Add the unit's output to `x`."""
-        return cast("Tensor", self.shortcut(x) + self.block(x))
+        back = _conv(hidden, channels, (1, 1), net)
+        shortcut = _conv(channels, channels, (1, 1), net) if net.conv_skip else None
+        super().__init__([nn.ELU(), wide, nn.ELU(), back], shortcut)
 
 
 def _units(channels: int, net: SEANet2d) -> list[nn.Module]:
     return [ResidualUnit2d(channels, net.dilation_base**j, net) for j in range(net.units)]
 
 
-def _lstm(channels: int, net: SEANet2d) -> list[nn.Module]:
-    return [SkipLSTM(channels, net.lstm_layers)] if net.lstm_layers else []
-
-
-class Encoder2d(nn.Module):
+class Encoder2d(Row):
     """Spectrogram ``[B, C, K, N]`` to latent frames ``[B, D, ceil(N / stride)]``."""
 
     def __init__(self, net: SEANet2d) -> None:
-        super().__init__()
         width = net.width
         layers: list[nn.Module] = [Conv2d(net.channels, width, (net.kernel_size,) * 2, style=net.style)]
         for stride in net.strides:
             layers += [*_units(width, net), nn.ELU()]
             layers += [_conv(width, 2 * width, (2 * stride[0], 2 * stride[1]), net, stride)]
             width *= 2
-        layers += [nn.Flatten(1, 2), *_lstm(width, net), nn.ELU()]
+        layers += [nn.Flatten(1, 2), *lstm(width, net.lstm_layers), nn.ELU()]
         layers += [Conv1d(width, net.dimension, net.last_kernel_size, style=net.style)]
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Encode `x` ``[B, C, K, N]``."""
-        return cast("Tensor", self.layers(x))
+        super().__init__(layers)
 
 
-class Decoder2d(nn.Module):
+class Decoder2d(Row):
     """Latent frames ``[B, D, F]`` to a spectrogram ``[B, C, K, F * stride]`` of one band more than the strides make."""
 
     def __init__(self, net: SEANet2d) -> None:
-        super().__init__()
         width = net.width << len(net.strides)
         layers: list[nn.Module] = [Conv1d(net.dimension, width, net.kernel_size, style=net.style)]
-        layers += [*_lstm(width, net), nn.Unflatten(1, (width, 1))]
+        layers += [*lstm(width, net.lstm_layers), nn.Unflatten(1, (width, 1))]
         for i, stride in reversed(list(enumerate(net.strides))):
             size, groups = (2 * stride[0], 2 * stride[1]), width // 2 // net.up_group if net.up_group else 1
             up = ConvTranspose2d(
@@ -112,8 +97,4 @@ class Decoder2d(nn.Module):
             width //= 2
             layers += [nn.ELU(), up, *_units(width, net)]
         layers += [nn.ELU(), Conv2d(width, net.channels, (net.last_kernel_size,) * 2, style=net.style)]
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Decode `x` ``[B, D, F]``."""
-        return cast("Tensor", self.layers(x))
+        super().__init__(layers)
