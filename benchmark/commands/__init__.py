@@ -9,6 +9,7 @@ from codecbench.benchmark.commands.conformance import conformance
 from codecbench.benchmark.commands.latency import latency
 from codecbench.benchmark.commands.new import new
 from codecbench.benchmark.commands.submit import submit, verify
+from codecbench.benchmark.commands.train import train
 
 COMMANDS: tuple[Callable[..., Any], ...] = (
     check,
@@ -17,6 +18,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     latency,
     new,
     submit,
+    train,
     verify,
 )
 """The functions that become commands; a new one is a line here."""
