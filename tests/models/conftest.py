@@ -1,11 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from codecbench.audio import Audio
+from codecbench.audio import Audio, Clip
+from codecbench.errors import InvalidSystem
+from codecbench.models.base import Codec, Codes, LoadOptions
+from codecbench.models.bitstream import pack, unpack
 
 
 def speech(length: int, sample_rate: int, seed: int = 0) -> Audio:
@@ -27,3 +32,63 @@ def speech(length: int, sample_rate: int, seed: int = 0) -> Audio:
 def make_speech() -> Callable[..., Audio]:
     """The function that makes samples shaped like speech: ``(length, sample_rate, seed=0) -> [T]``."""
     return speech
+
+
+class Interface:
+    """What the interface asks of every codec, whatever its weights."""
+
+    @staticmethod
+    def neighbours_change_nothing(codec: Codec, clips: Sequence[Clip]) -> None:
+        point = codec.card.points[-1]
+        together = codec.encode(clips, point)
+        for audio, item, decoded in zip(clips, together, codec.decode(together), strict=True):
+            (alone,) = codec.encode([audio], point)
+            assert np.array_equal(np.stack(alone.streams), np.stack(item.streams))
+            assert decoded.shape == audio.samples.shape
+            assert np.array_equal(codec.decode([alone])[0], decoded)
+
+    @staticmethod
+    def level_comes_back(codec: Codec, value: float, length: int = 1_000) -> Audio:
+        """Code a clip of one value, such as silence; returns what it is decoded to."""
+        audio = Clip(np.full((codec.card.channels or 1, length), value, np.float32), codec.card.sample_rate or 1)
+        (decoded,) = codec.decode(codec.encode([audio], codec.card.points[-1]))
+        assert decoded.dtype == np.float32
+        assert decoded.shape == audio.samples.shape
+        assert np.isfinite(decoded).all()
+        return decoded
+
+    @staticmethod
+    def bits_that_hold_all(codec: Codec, codes: Codes) -> int:
+        """The bits of `codes`, from whose bytes alone the same is decoded."""
+        packed = pack(codes)
+        (decoded,) = codec.decode([unpack(packed.to_bytes())])
+        assert np.array_equal(decoded, codec.decode([codes])[0])
+        return packed.bits
+
+    @staticmethod
+    def missing_weights_name_the_command(system: type[Codec]) -> None:
+        with pytest.raises(InvalidSystem, match=f"`codecbench weights get {system.card.name}`.*--random-weights SEED"):
+            system.load(LoadOptions())
+
+    @staticmethod
+    def weights_follow_the_seed(make: Callable[[int], Mapping[str, Any]]) -> None:
+        """`make` returns the state of a network from a seed."""
+        import torch
+
+        state = torch.get_rng_state()
+        one, same, other = (make(seed) for seed in (0, 0, 1))
+        assert torch.equal(torch.get_rng_state(), state)
+        assert all(torch.equal(tensor, same[name]) for name, tensor in one.items())
+        assert not all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+@pytest.fixture(scope="session")
+def interface() -> type[Interface]:
+    """The checks that all codecs share."""
+    return Interface
+
+
+@pytest.fixture
+def no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file was downloaded yet."""
+    monkeypatch.setenv("CODECBENCH_CACHE", str(tmp_path))

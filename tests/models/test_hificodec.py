@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,6 @@ from torch.autograd.functional import jvp
 from codecbench.audio import Clip
 from codecbench.errors import InvalidSystem
 from codecbench.models.base import Codes, LoadOptions
-from codecbench.models.bitstream import pack, unpack
 from codecbench.models.blocks.grouped import GroupedResidualVQ
 from codecbench.models.blocks.hificodec import HiFiGAN, build, enliven
 from codecbench.models.hificodec import PARTS, SYSTEMS, HiFiCodec, HiFiCodec16, HiFiCodec24Fast
@@ -169,35 +166,17 @@ def test_the_files_differ() -> None:
     assert len({system.card.weights[0].sha256 for system in SYSTEMS}) == len(SYSTEMS) == 4
 
 
-def test_listing_imports_no_torch() -> None:
-    code = "import sys, codecbench.models.hificodec; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+def test_bytes_hold_all_that_the_decoder_needs(interface: Any, golden: Golden) -> None:
+    assert interface.bits_that_hold_all(golden.codec, golden.encode(7_777)) == 4 * 10 * -(-7_777 // golden.hop)
 
 
-def test_bytes_hold_all_that_the_decoder_needs(golden: Golden) -> None:
-    codes = golden.encode(7_777)
-    packed = pack(codes)
-    assert packed.bits == 4 * 10 * -(-7_777 // golden.hop)
-    (decoded,) = golden.codec.decode([unpack(packed.to_bytes())])
-    assert np.array_equal(decoded, golden.codec.decode([codes])[0])
-
-
-def test_neighbours_in_a_list_change_nothing(golden: Golden) -> None:
-    clips = [golden.clip(length) for length in (2_000, 321, 2_000)]
-    together = golden.codec.encode(clips, golden.codec.card.points[0])
-    assert np.array_equal(streams(together[1]), golden.values["codes_321"])
-    assert np.array_equal(streams(together[0]), streams(together[2]))
-    decoded = golden.codec.decode(together)
-    assert [samples.shape for samples in decoded] == [(1, 2_000), (1, 321), (1, 2_000)]
-    assert np.array_equal(decoded[0], decoded[2])
+def test_neighbours_in_a_list_change_nothing(interface: Any, golden: Golden) -> None:
+    interface.neighbours_change_nothing(golden.codec, [golden.clip(length) for length in (2_000, 321, 2_000)])
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
-def test_silence_and_full_scale(golden: Golden, value: float) -> None:
-    audio = Clip(np.full((1, 1_000), value, np.float32), golden.codec.card.sample_rate or 0)
-    (decoded,) = golden.codec.decode(golden.codec.encode([audio], golden.codec.card.points[0]))
-    assert decoded.dtype == np.float32
-    assert np.isfinite(decoded).all()
+def test_silence_and_full_scale(interface: Any, golden: Golden, value: float) -> None:
+    interface.level_comes_back(golden.codec, value)
 
 
 def test_fewer_codebooks_are_refused() -> None:
@@ -232,15 +211,13 @@ def test_a_frame_is_heard_where_it_was_seen(net: HiFiGAN) -> None:
     assert seen[0] + seen[-1] == heard[0] + heard[-1] == 161 * net.hop - 1
 
 
-def test_random_weights_of_a_small_network_follow_the_seed() -> None:
-    state, made = torch.get_rng_state(), []
-    for seed in (0, 0, 1):
+def test_random_weights_of_a_small_network_follow_the_seed(interface: Any) -> None:
+    def make(seed: int) -> dict[str, torch.Tensor]:
         network = build(SMALL, 16, seed)
         enliven(network, seed, level=0.1)
-        made.append(network.state_dict())
-    assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(tensor, made[1][name]) for name, tensor in made[0].items())
-    assert not all(torch.equal(tensor, made[2][name]) for name, tensor in made[0].items())
+        return network.state_dict()
+
+    interface.weights_follow_the_seed(make)
 
 
 @pytest.mark.slow
@@ -289,13 +266,10 @@ def test_kernels_that_lose_samples_are_refused() -> None:
         HiFiGAN(kernel_sizes=(4, 8, 10, 16))
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_missing_weights_name_the_command(
-    system: type[HiFiCodec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CODECBENCH_CACHE", str(tmp_path))
-    with pytest.raises(InvalidSystem, match=f"`codecbench weights get {system.card.name}`.*--random-weights SEED"):
-        system.load(LoadOptions())
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.card.name)
+@pytest.mark.usefixtures("no_weights")
+def test_missing_weights_name_the_command(interface: Any, system: type[HiFiCodec]) -> None:
+    interface.missing_weights_name_the_command(system)
 
 
 @pytest.mark.parametrize(
