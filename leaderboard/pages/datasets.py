@@ -45,7 +45,8 @@ def _known(site: Site) -> list[Dataset]:
 
 def _charts(site: Site, section: Section) -> list[dict[str, Any]]:
     directed = [m for m in shown_metrics(section, site.summary) if m.direction != "none"][:MOST_CHARTS]
-    return [{"name": metric.name, "title": metric.title, "svg": svg} for metric in directed if (svg := site.chart(section, metric))]
+    drawn = [(metric, site.chart(section, metric)) for metric in directed]
+    return [{"name": metric.name, "title": metric.title, "svg": svg} for metric, svg in drawn if svg]
 
 
 def _card(dataset: Dataset) -> dict[str, Any]:

@@ -236,6 +236,10 @@
     return out;
   }
 
+  // A test of the values of an address: whether they are among these.
+  const among = (values) => { const known = new Set(values); return (value) => known.has(value); };
+  const ORDERS = among(["ascending", "descending"]);
+  const sorted = (column, sort) => (column ? `, sorted by ${column.title.replace(/ [↑↓]$/, "")}, ${sort.order}` : "");
   const flip = (order) => (order === "ascending" ? "descending" : "ascending");
 
   // ---- tables of any length ----------------------------------------------------------------------------------
@@ -303,6 +307,14 @@
       else this.table.removeAttribute("aria-rowcount");
       this.region.scrollTop = 0;
       this.draw();
+      this.reveal(this.head.querySelector("[aria-sort]"));
+    }
+
+    // A link may sort by a column that is out of sight.
+    reveal(th) {
+      if (!th) return;
+      const { left, right } = this.region.getBoundingClientRect(), box = th.getBoundingClientRect();
+      if (box.right > right || box.left < left) this.region.scrollLeft += box.right - right + 16;
     }
 
     draw() {
@@ -474,12 +486,11 @@
       { key: "col", title: "Columns", values: [
         ...meta.metrics.map((metric) => ({ key: metric.name, title: metric.title })),
         ...meta.properties.map((property) => ({ key: `fact.${property.name}`, title: property.title }))] }, changed);
-    const among = (values) => { const known = new Set(values); return (value) => known.has(value); };
     const spec = {
       data: { test: among(sections.map((section) => section.id)) },
       q: { test: (text) => text.length <= 100 },
       sort: { test: among(["system", "kbps", "coverage", ...metricKeys, ...factKeys]) },
-      order: { test: among(["ascending", "descending"]) },
+      order: { test: ORDERS },
       pin: { test: among(entryKeys), many: MOST_PINS },
       col: { test: among([...metricKeys, ...factKeys]), many: 1000 },
       band: { test: among(meta.bands), many: 1000 },
@@ -631,7 +642,7 @@
       compare(s, pinned);
       const section = sections[s];
       $("about").textContent = `${section.title}: ${section.utterances} utterances. ${section.note}.`;
-      $("status").textContent = `${matches || "No"} ${matches === 1 ? "row" : "rows"}, ${sort ? `sorted by ${by.title.replace(/ [↑↓]$/, "")}, ${sort.order}` : "by track and bitrate"}.`;
+      $("status").textContent = `${matches || "No"} ${matches === 1 ? "row" : "rows"}${sorted(by, sort) || ", by track and bitrate"}.`;
       [...facets, bands, columnFacets].forEach((f) => f.count());
       chips($("chips"), [...facets, bands].flatMap((f) => f.chosen.map((key) => ({
         text: `${f.title}: ${f.values.find((value) => value.key === key).title}`,
@@ -657,7 +668,8 @@
       const heads = pinned.map((e) => el("th", { scope: "col" }, name(meta.entries[e].system), el("small", {}, name(meta.entries[e].point))));
       const kbps = column(s, "kbps");
       const rate = el("tr", {}, el("th", { scope: "row", textContent: "kbps" }), ...pinned.map((e) => cell(Number.isNaN(kbps[e]) ? DASH : fixed(kbps[e], 2), "")));
-      const lines = section.metrics.map((m, c) => el("tr", {},
+      const chosen = columnFacets.chosen.filter((key) => metricKeys.includes(key));
+      const lines = section.metrics.map((m, c) => (chosen.length && !chosen.includes(meta.metrics[m].name)) ? null : el("tr", {},
         el("th", { scope: "row" }, `${meta.metrics[m].name} ${meta.metrics[m].arrow}`, el("small", { textContent: meta.metrics[m].unit })),
         ...pinned.map((e) => {
           const td = scoreCell(s, section, c, e);
@@ -667,7 +679,7 @@
         })));
       $("compare").lastElementChild.replaceChildren(el("table", { className: "scores" },
         el("caption", { textContent: "Means with their intervals, and the difference of each mean to the first entry’s" }),
-        el("thead", {}, el("tr", {}, el("th", { scope: "col", textContent: "Metric" }), ...heads)), el("tbody", {}, rate, ...lines)));
+        el("thead", {}, el("tr", {}, el("th", { scope: "col", textContent: "Metric" }), ...heads)), el("tbody", {}, rate, ...lines.filter(Boolean))));
     }
 
     function restore() {
@@ -794,7 +806,6 @@
     }).filter(Boolean);
     const itemTexts = meta.utterances.map((item) => fold(`${item.shown} ${item.speaker}`));
     const entryTexts = meta.entries.map((entry) => fold(`${entry.system} ${entry.point}`));
-    const among = (values) => { const known = new Set(values); return (value) => known.has(value); };
     const directed = meta.metrics.filter((metric) => metric.direction !== "none").map((metric) => metric.name);
     const spec = {
       entry: { test: among(meta.entries.map((entry) => entry.key)) },
@@ -803,7 +814,7 @@
       q: { test: (text) => text.length <= 100 },
       outcome: { test: among(["failed", "undefined", "error", "missing"]) },
       sort: { test: among(["entry", "utterance", "seconds", "difference", ...meta.metrics.map((metric) => metric.name)]) },
-      order: { test: among(["ascending", "descending"]) },
+      order: { test: ORDERS },
       ...Object.fromEntries(attributes.map(({ facet: f }) => [f.key, { test: among(f.values.map((value) => value.key)), many: 1000 }])),
     };
     let sort = null;
@@ -899,7 +910,7 @@
       grid.columns(columns, sort);
       grid.rows(rows);
       const n = rows.length.toLocaleString("en");
-      $("status").textContent = `${rows.length ? n : "No"} ${rows.length === 1 ? "row" : "rows"}${sort ? `, sorted by ${by.title.replace(/ [↑↓]$/, "")}, ${sort.order}` : ""}.`;
+      $("status").textContent = `${rows.length ? n : "No"} ${rows.length === 1 ? "row" : "rows"}${sorted(by, sort)}.`;
       attributes.forEach(({ facet: f }) => f.count());
       chips($("chips"), attributes.flatMap(({ facet: f }) => f.chosen.map((key) => ({
         text: `${f.title}: ${key || "not given"}`, remove: () => { f.chosen = f.chosen.filter((other) => other !== key); changed(); },
@@ -982,7 +993,7 @@
     const spec = {
       u: { test: (id) => places.has(id) },
       sort: { test: (key) => key === "entry" || meta.metrics.some((metric) => metric.name === key) },
-      order: { test: (order) => order === "ascending" || order === "descending" },
+      order: { test: ORDERS },
     };
     const nameRanks = ranks(meta.entries.map((entry) => `${entry.system} ${entry.point}`), collator.compare);
     let u = 0, sort = null;
@@ -1007,7 +1018,7 @@
       if (by) rows = by.sort(rows, sort.order === "descending");
       grid.columns(columns, sort);
       grid.rows(rows, (row) => data.group[board.entry(row)], meta.groups);
-      $("status").textContent = `${rows.length} ${rows.length === 1 ? "entry" : "entries"}${by ? `, sorted by ${by.title.replace(/ [↑↓]$/, "")}, ${sort.order}` : ""}.`;
+      $("status").textContent = `${rows.length} ${rows.length === 1 ? "entry" : "entries"}${sorted(by, sort)}.`;
       writeState([["u", item.id], ["sort", sort?.key ?? ""], ["order", sort?.order ?? ""]]);
       return rows;
     }
@@ -1060,7 +1071,7 @@
     tables.forEach((table) => all("tbody tr", table).forEach((line, place) => { line.place = place; }));
     const spec = {
       sort: { test: (key) => heads.some((th) => th.dataset.key === key) },
-      order: { test: (order) => order === "ascending" || order === "descending" },
+      order: { test: ORDERS },
     };
     let sort = null;
     heads.forEach((th) => {
