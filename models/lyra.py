@@ -72,6 +72,7 @@ class Lyra(Codec):
             WeightFile(f"lyra-v2-{name}", f"{RELEASE}/{name}", digest, "Apache-2.0") for name, digest in FILES.items()
         ),
         weights_licence="Apache-2.0",
+        training_data=("not published",),
         paper="arXiv:2107.03312",
         requires="lyra",
     )

@@ -73,8 +73,12 @@ def codes_follow_audio(subject: Subject) -> None:
 @check()
 def codes_suffice(subject: Subject) -> None:
     """The codes as encoded and the codes from bytes decode to the same: nothing hides beside the tokens."""
-    direct = subject.codec.decode([subject.coded])[0]
-    _expect_same(direct, subject.output, "the codes as encoded and those from bytes decode to different samples")
+    direct = subject.codec.decode([subject.brief])[0]
+    _expect_same(
+        direct,
+        subject.decode([subject.brief])[0],
+        "the codes as encoded and those from bytes decode to different samples",
+    )
 
 
 @check()
@@ -105,7 +109,7 @@ def _expect_same(a: Audio | None, b: Audio, message: str) -> None:
 @check()
 def decoder_keeps_codes(subject: Subject) -> None:
     """Decoding changes nothing in the codes that it is given."""
-    codes = unpack(pack(subject.coded).to_bytes())
+    codes = unpack(pack(subject.brief).to_bytes())
     before = pack(codes).to_bytes()
     subject.codec.decode([codes])
     if pack(codes).to_bytes() != before:

@@ -89,10 +89,12 @@ def missing_weights(subject: Subject) -> None:
         message = _refusal(subject, replace(options, weights=nowhere))
         if nowhere.name not in message:
             raise Failed(f"given a file that does not exist, it says '{message}' and does not name the file")
+        if not subject.card.weights:
+            return
         with _cache_in(empty):
             message = _refusal(subject, replace(options, weights=None))
-        if "weights" not in message:
-            raise Failed(f"without its weights it says '{message}', which is no help")
+        if "codecbench weights get" not in message:
+            raise Failed(f"without its weights it says '{message}', which does not name the command that gets them")
 
 
 def _refusal(subject: Subject, options: LoadOptions) -> str:

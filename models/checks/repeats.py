@@ -28,9 +28,9 @@ def _three(subject: Subject) -> list[Clip]:
 @check()
 def encode_again(subject: Subject) -> None:
     """The same clip has the same codes when it is encoded again, with another clip in between."""
-    before = subject.coded
-    subject.encode([subject.clip(0.1, seed=21)])
-    again = subject.encode([subject.probe])[0]
+    before = subject.brief
+    subject.encode([subject.clip(0.07, seed=21)])
+    again = subject.encode([subject.clip(0.1, seed=7)])[0]
     if not same_codes(before, again):
         raise Failed(f"encoded again, the clip has other codes: {disagreement(before, again):.1%} differ")
 
@@ -38,9 +38,9 @@ def encode_again(subject: Subject) -> None:
 @check()
 def decode_again(subject: Subject) -> None:
     """The same codes decode to the same samples again, with others in between."""
-    before = subject.output
-    subject.decode(subject.encode([subject.clip(0.1, seed=21)]))
-    change = difference(before, subject.decode([subject.coded])[0])
+    before = subject.decode([subject.brief])[0]
+    subject.decode(subject.encode([subject.clip(0.07, seed=21)]))
+    change = difference(before, subject.decode([subject.brief])[0])
     if change > 1e-5:
         raise Failed(f"decoded again, the samples differ by {change:.2g} of their level")
 

@@ -1,4 +1,4 @@
-"""Checks of unusual signals. All are a fifth of a second; the output must be finite and of the clip's shape."""
+"""Checks of unusual signals. All are a tenth of a second; the output must be finite and of the clip's shape."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def _through(subject: Subject, samples: np.ndarray[Any, Any], loudest: float = L
 
 
 def _time(subject: Subject) -> np.ndarray[Any, Any]:
-    return np.arange(subject.rate // 5) / subject.rate
+    return np.arange(subject.rate // 10) / subject.rate
 
 
 @check()
 def silence(subject: Subject) -> None:
     """Digital silence comes back finite and, from trained weights, below -20 dBFS."""
-    _through(subject, np.zeros(subject.rate // 5), loudest=0.1)
+    _through(subject, np.zeros(subject.rate // 10), loudest=0.1)
 
 
 @check()
 def click(subject: Subject) -> None:
     """One full-scale sample in digital silence comes back finite."""
-    samples = np.zeros(subject.rate // 5)
+    samples = np.zeros(subject.rate // 10)
     samples[len(samples) // 3] = 1
     _through(subject, samples)
 
@@ -42,7 +42,7 @@ def click(subject: Subject) -> None:
 @check()
 def direct_current(subject: Subject) -> None:
     """A constant of half of full scale comes back finite."""
-    _through(subject, np.full(subject.rate // 5, 0.5))
+    _through(subject, np.full(subject.rate // 10, 0.5))
 
 
 @check()
@@ -66,16 +66,16 @@ def beyond_full_scale(subject: Subject) -> None:
 @check()
 def very_quiet(subject: Subject) -> None:
     """A signal at -90 dBFS comes back finite and, from trained weights, below -20 dBFS."""
-    _through(subject, quiet(subject.rate // 5, subject.rate), loudest=0.1)
+    _through(subject, quiet(subject.rate // 10, subject.rate), loudest=0.1)
 
 
 @check()
 def white_noise(subject: Subject) -> None:
     """White noise comes back finite."""
-    _through(subject, 0.2 * np.random.default_rng(0).standard_normal(subject.rate // 5))
+    _through(subject, 0.2 * np.random.default_rng(0).standard_normal(subject.rate // 10))
 
 
 @check()
 def subnormal(subject: Subject) -> None:
     """Samples too small for a normal float32 come back finite."""
-    _through(subject, 1e-40 * speechlike(subject.rate // 5, subject.rate), loudest=0.1)
+    _through(subject, 1e-40 * speechlike(subject.rate // 10, subject.rate), loudest=0.1)

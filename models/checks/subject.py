@@ -179,6 +179,11 @@ class Subject:
         return self.decode([self.coded])[0]
 
     @cached_property
+    def brief(self) -> Codes:
+        """The codes of a tenth of a second, where the clip does not matter."""
+        return self.encode([self.clip(0.1, seed=7)])[0]
+
+    @cached_property
     def long(self) -> Clip:
         """The longest clip."""
         return self.clip(self.options.long_seconds)
