@@ -90,8 +90,9 @@ class Plan:
     def watched(self) -> tuple[Path, ...]:
         """The folders that no adapter may write to: the run's, the datasets', the working folder, the user's home."""
         recordings = [[str(u.path.absolute()) for u in d.dataset.utterances] for d in self.datasets.values()]
-        folders = [Path(os.path.commonpath(paths)) for paths in recordings if paths]
-        return self.folder, Path.cwd(), Path.home(), *(f.parent if f.is_file() else f for f in folders)
+        shared = [Path(os.path.commonpath(paths)) for paths in recordings if paths]
+        folders = [self.folder, Path.cwd(), Path.home(), *(f.parent if f.is_file() else f for f in shared)]
+        return tuple(folder.resolve() for folder in folders if folder != Path("/"))  # that would be everything
 
     def audible(self, dataset: str) -> frozenset[str]:
         """The utterances of `dataset` whose outputs are kept: `keep_audio` of them, spread over it."""

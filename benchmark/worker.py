@@ -79,6 +79,7 @@ class Worker:
         self._loaded: tuple[str, Codec] | None = None
         self._probe: Probe | None = None
         self._load_memory_mb = 0.0
+        self._watched = plan.watched()
         self._traced: set[tuple[str, str]] = set()
         self._noted: set[tuple[str, str]] = set()
 
@@ -139,7 +140,7 @@ class Worker:
         """Why no more items of an isolated codec are to be tried."""
         if not isinstance(codec, IsolatedCodec):
             return ""
-        return codec.condemned() or codec.witnessed.trespassed(self.plan.watched())
+        return codec.condemned() or codec.witnessed.trespassed(self._watched)
 
     def _notes(self, codec: Codec | None, system: PlannedSystem) -> Iterator[Message]:
         """What was seen of an isolated codec in this unit; what it printed goes to its log."""

@@ -23,6 +23,7 @@ from codecbench.models.base import Card, Codec, Codes, LoadOptions, OperatingPoi
 from codecbench.paths import cache_dir
 
 TIMEOUTS_IN_A_ROW = 3
+_FOREIGN = ("crash(SIGKILL)", "crash(SIGTERM)", "crash(SIGINT)", "crash(SIGHUP)")
 _SMALL = 16 << 20
 _REASON_CHARACTERS, _TRACE_CHARACTERS = 400, 2048
 _REASONS = ("exception(", "contract(", "memory", OUT_OF_MEMORY)
@@ -74,11 +75,10 @@ class Witnessed:
 
         Only what the witness saw this adapter open counts: others work on the same disk.
         """
-        allowed = [cache_dir("weights").resolve(), Path(sys.prefix).resolve()]
-        forbidden = [folder.resolve() for folder in folders]
+        allowed = (cache_dir("weights").resolve(), Path(sys.prefix).resolve())
         for path in map(Path, sorted(self.wrote)):
-            inside = any(path.is_relative_to(folder) for folder in forbidden)
-            if inside and not any(path.is_relative_to(folder) for folder in allowed) and _changed(path, self.since):
+            inside = any(map(path.is_relative_to, folders)) and not any(map(path.is_relative_to, allowed))
+            if inside and _changed(path, self.since):
                 return f"wrote_outside({shown(str(path))})"
         return ""
 
@@ -183,11 +183,13 @@ class IsolatedCodec(Codec):
             raise SystemFailure("contract(protocol: another number of outputs)")
         return answer.arrays[0]
 
-    def _ask(self, slot: _Slot, request: Message, cap: int) -> Message:
+    def _ask(self, slot: _Slot, request: Message, cap: int, again: bool = False) -> Message:
         host = self._running(slot)
         try:
             answer = host.ask(request, self._deadline, cap)
         except ItemLost as lost:
+            if str(lost) in _FOREIGN and not again:  # somebody else may have killed it
+                return self._ask(slot, request, cap, again=True)
             self._timed_out = str(lost).startswith("timeout(")
             self._timeouts += self._timed_out
             raise

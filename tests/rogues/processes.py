@@ -63,6 +63,11 @@ class Sleeps(Sound):
         time.sleep(1000)
 
 
+class TakesItsTime(Sound):
+    def deed(self) -> None:
+        time.sleep(0.5)
+
+
 class HoldsTheInterpreter(Sound):
     """In C code that lets no other thread of the process run."""
 

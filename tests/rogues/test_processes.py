@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -137,6 +139,18 @@ def test_what_hangs_is_killed_within_two_seconds_of_its_limit(rogue: Rogue, leve
     assert 2 <= time.monotonic() - started < 4
     assert reason(codec, marked=False) == ""
     assert codec.condemned() == ""
+
+
+def test_a_host_killed_from_outside_costs_nothing(rogue: Rogue) -> None:
+    codec = rogue("TakesItsTime")
+    for _ in range(2):
+        pid = codec.process("decode")
+        assert pid is not None
+        killer = threading.Timer(0.2, os.kill, (pid, signal.SIGKILL))
+        killer.start()
+        assert reason(codec) == ""
+        killer.join()
+        assert codec.process("decode") != pid
 
 
 def test_three_timeouts_in_a_row_are_enough(rogue: Rogue) -> None:
