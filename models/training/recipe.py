@@ -100,12 +100,12 @@ LOSSES = ("waveform", "mel", "stft", "adversarial", "features", "commitment", "c
 
 RECIPES: dict[str, Recipe] = {
     "soundstream-small": Recipe(
-        weights={"mel": 0.03, "adversarial": 0.03, "features": 3.0, "commitment": 1.0}, mel="soundstream",
+        weights={"mel": 15.0, "adversarial": 1.0, "features": 100.0, "commitment": 1.0},
         discriminators={"residual_stft": 8, "melgan_scales": 4}, dropout_share=1.0,
     ),
     "encodec-small": Recipe(
         weights={"waveform": 0.1, "mel": 2.0, "adversarial": 4.0, "features": 4.0, "commitment": 1.0}, balanced=True,
-        mel="encodec", relative_features=True, discriminators={"stft": 8}, discriminator_share=2 / 3,
+        relative_features=True, discriminators={"stft": 8}, discriminator_share=2 / 3,
         dropout_share=1.0, dropout_choices=(1, 2, 4, 8), dropout_together=True, clip=1.0,
     ),
     "audiodec-small": Recipe(
@@ -130,13 +130,15 @@ RECIPES: dict[str, Recipe] = {
         dropout_share=0.5,
     ),
     "funcodec-small": Recipe(
-        weights={"waveform": 0.03, "mel": 0.03, "adversarial": 0.03 / 9, "features": 3 / 9, "commitment": 1.0},
-        mel="encodec", discriminators={"stft": 8}, dropout_share=1.0, dropout_choices=(1, 2, 4, 8),
-        dropout_together=True,
+        weights={"waveform": 1.0, "mel": 15.0, "adversarial": 1.0, "features": 100.0, "commitment": 1.0},
+        discriminators={"stft": 8}, dropout_share=1.0, dropout_choices=(1, 2, 4, 8), dropout_together=True,
     ),
 }  # fmt: skip
-"""The recipes of the small codecs: their papers' losses and the ratios of their weights, on a scale where the
-commitment of the quantiser, which the papers weigh apart, counts beside them."""
+"""The recipes of the small codecs: their papers' discriminators, games and ratios of weights.
+
+SoundStream, EnCodec and FunCodec have DAC's mel distance in place of squared logarithms, in which silence outweighs all
+else for as long as such short trainings last. The papers' forms can be asked for.
+"""
 
 
 def adapted(recipe: Recipe, path: Path | None, **changes: Any) -> Recipe:
