@@ -205,7 +205,9 @@ def _seed(name: str) -> int | None:
     if card.unpublished:
         try:
             find(name).load(LoadOptions())
-        except CodecbenchError:
+        except CodecbenchError as error:
+            if card.track == "small":  # untrained, it is where training starts: next to deaf
+                pytest.skip(str(error))
             return 0
     return None if all(local_path(file) for file in card.weights) else 0
 
