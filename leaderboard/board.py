@@ -33,6 +33,11 @@ class System:
         return "" if status == "valid" else status if reason in status else f"{status}: {reason}"
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What readers of its results should know, such as that its codes differ from one coding to the next."""
+        return tuple(str(note) for note in self.facts.get("notes") or ())
+
+    @property
     def unranked(self) -> str:
         """Why the system as a whole is not ranked; empty if it is."""
         if self.invalid or self.track == "control":

@@ -161,7 +161,8 @@ def explorer(site: Site) -> dict[str, Any]:
         "sections": listed, "metrics": [metric_view(m) for m in site.summary.metrics.values()], "bands": bands,
         "entries": [
             {"key": entry_key(*entry), "system": clean(entry[0]), "point": clean(entry[1]),
-             "href": system_path(entry[0])} for entry in site.entries
+             "href": system_path(entry[0]), "notes": clean("; ".join(site.board.systems[entry[0]].notes))[:300]}
+            for entry in site.entries
         ],
         "facets": facets, "why": [clean(reason) for reason in why],
         "properties": [{"name": p.name, "title": p.title, "unit": p.unit} for p in PROPERTIES],

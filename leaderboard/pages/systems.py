@@ -27,7 +27,7 @@ from codecbench.leaderboard.text import failures, link
 OWN_ROWS = frozenset({
     "name", "family", "track", "kind", "sample_rate", "channels", "causal", "streaming", "lookahead", "delay",
     "licence", "weights", "weights_licence", "training_data", "paper", "status", "reason", "ranked", "check",
-    "isolation", "points", "streams",
+    "isolation", "audit", "notes", "points", "streams",
 })  # fmt: skip
 """Facts that the page has a place for; whatever else a run recorded is listed as it is."""
 
@@ -43,6 +43,7 @@ def _pages(site: Site) -> Iterator[Page]:
             {
                 "system": _line(system),
                 "facts": list(_facts(system)),
+                "notes": system.notes,
                 "recorded": list(_recorded(system.facts)),
                 "check": _check(system.facts.get("check")),
                 "datasets": [d for s in site.summary.sections if (d := _results(site, system, s))],
@@ -87,7 +88,8 @@ def _facts(system: System) -> Iterator[tuple[str, str, str]]:
     if facts.get("lookahead") is not None:
         yield "Lookahead", f"{facts['lookahead']} samples", ""
     yield "Declared delay", f"{facts.get('delay') or 0} samples", ""
-    yield "Isolation of its process", str(facts.get("isolation") or "not stated"), ""
+    audit = ", audited on disguised copies of clips" if facts.get("audit") else ""
+    yield "Isolation of its process", str(facts.get("isolation") or "not stated") + audit, ""
 
 
 def _streams(streams: Sequence[Any]) -> str:
@@ -111,14 +113,14 @@ def _recorded(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _check(report: object) -> dict[str, Any] | None:
-    """The conformance report that the run recorded, if it did: ``{"checks": [{"name", "status", "reason"}, …]}``."""
-    checks = report.get("checks") if isinstance(report, Mapping) else None
+    """The conformance report that the run recorded, if it did: ``{"checks": [{"check", "outcome", "reason"}, …]}``."""
+    results = report.get("checks") if isinstance(report, Mapping) else None
     rows = [
-        {part: str(check.get(part) or "") for part in ("name", "status", "reason")}
-        for check in (checks if isinstance(checks, Sequence) else ())
-        if isinstance(check, Mapping)
+        {part: str(result.get(part) or "") for part in ("check", "outcome", "reason")}
+        for result in (results if isinstance(results, Sequence) else ())
+        if isinstance(result, Mapping)
     ]
-    return {"rows": rows, "passed": sum(row["status"] in ("ok", "passed", "pass") for row in rows)} if rows else None
+    return {"rows": rows, "passed": sum(row["outcome"] == "passed" for row in rows)} if rows else None
 
 
 def _results(site: Site, system: System, section: Section) -> dict[str, Any] | None:

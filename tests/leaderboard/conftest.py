@@ -229,7 +229,8 @@ def hostile(draft: Draft) -> None:
         card = draft.facts["systems"].pop(name)
         for key in ("family", "licence", "weights_licence", "paper", "weights", "reason", "isolation", "extra"):
             card[key] = text
-        card |= {"training_data": [text], "check": {"checks": [{"name": text, "status": text, "reason": text}]}}
+        card |= {"training_data": [text], "notes": [text]}
+        card["check"] = {"checks": [{"check": text, "outcome": text, "reason": text}]}
         draft.facts["systems"][text] = card
     dataset = draft.facts["datasets"]["demo"]
     dataset |= {"title": bad, "licence": bad, "fingerprint": bad, "note": bad, "url": HOSTILE[5]}

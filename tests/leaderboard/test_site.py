@@ -170,6 +170,22 @@ def test_the_best_and_ties_are_marked(pages: dict[str, Page]) -> None:
     assert "rank 1–2 of 2" in "".join(page.text for name, page in pages.items() if name.startswith("system/"))
 
 
+def test_a_system_shows_its_check_and_notes(make_run: MakeRun, tmp_path: Path) -> None:
+    def edit(draft: Any) -> None:
+        checks = [{"check": "loads", "outcome": "passed", "reason": ""},
+                  {"check": "same_alone", "outcome": "failed", "reason": "codes differ"}]  # fmt: skip
+        draft.facts["systems"]["opus"] |= {
+            "check": {"checks": checks}, "notes": ["codes vary between runs"], "isolation": "bwrap", "audit": True,
+            "lookahead": 312, "streams": [{"codebook_size": 1024, "frame_rate": 75.0}] * 8, "odd_fact": "kept",
+        }  # fmt: skip
+
+    site = build([make_run(**{**FEW, "edit": edit})], tmp_path / "site").parent
+    page = Page(next((site / "system").glob("opus-*")))
+    for text in ("1 of 2 conformance checks passed", "codes differ", "codes vary between runs", "bwrap, audited on",
+                 "312 samples", "8 of 1024 entries at 75 Hz", "odd_fact"):  # fmt: skip
+        assert text in page.text
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -260,7 +276,8 @@ def test_the_numbers_of_the_drill_down_are_those_of_the_run(two_datasets_run: Pa
     rows = pd.read_parquet(two_datasets_run / "results.parquet")
     rows = rows[(rows["dataset"] == "demo") & (rows["utterance"] != "*")]
     statuses = {"undefined": 65531, "failed": 65532, "error": 65533, "missing": 65534}
-    seen = Counter()
+    seen: Counter[str] = Counter()
+    row: Any
     for row in rows.itertuples():
         place = entries.index(entry_key(row.system, row.point)) * len(items) + items.index(row.utterance)
         m = metrics.index(row.metric)
