@@ -2,7 +2,7 @@
 
 A Transformer predicts all codebooks of a frame from the frames before it, and an arithmetic coder writes each token in
 about as many bits as its probability says. The tokens, and so the sound, are those of the plain model at the same
-point; the paper reports 20 to 40 % fewer bits. What is sent is one packet a clip: a byte with the number of codebooks,
+point; the paper reports up to 40 % fewer bits. What is sent is one packet a clip: a byte with the number of codebooks,
 then what the release writes behind a file's header (`codecbench.models.ecdc`). A point's kbps are those of its tokens;
 what it takes is measured. On random weights, whose predictions are worthless, it is a little more.
 
