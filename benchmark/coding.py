@@ -24,7 +24,7 @@ OUT_OF_MEMORY = "oom"
 """The reason of an item for which the GPU's memory did not suffice, alone in its batch."""
 
 
-TRACE_CHARACTERS = 2048
+REASON_CHARACTERS, TRACE_CHARACTERS = 500, 2048
 
 
 class SystemFailure(Exception):
@@ -35,7 +35,7 @@ class SystemFailure(Exception):
     """
 
     def __init__(self, reason: str, trace: str = "") -> None:
-        super().__init__(reason)
+        super().__init__(reason[:REASON_CHARACTERS])
         self.trace = trace
 
 

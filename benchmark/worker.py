@@ -8,9 +8,9 @@ if it cannot be, or breaks a rule; for each item ``("start", utterance)``, then 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
+import re
 import signal
 from collections.abc import Generator, Iterator
 from contextlib import suppress
@@ -130,7 +130,8 @@ class Worker:
         return self._loaded[1]
 
     def _host_settings(self, system: PlannedSystem) -> HostSettings:
-        log = self.plan.folder / "logs" / f"{hashlib.sha256(system.label.encode()).hexdigest()[:8]}.{os.getpid()}.log"
+        name = re.sub(r"[^\w.-]", "_", system.label)[:80]
+        log = self.plan.folder / "logs" / f"{name}.{os.getpid()}.log"
         return HostSettings(
             system.target, system.options, system.isolation, limits_for(self.plan.timeout), python=system.python,
             audit=system.audit, log=log, lifeline=self.lifeline,

@@ -224,12 +224,13 @@ class IsolatedCodec(Codec):
             reason = f"timeout({settings.limits.load_seconds:g} s)" if str(lost).startswith("timeout") else str(lost)
             last = self._log.last_line()
             raise ItemLost(f"load({shown(f'{reason}: {last}' if last else reason)})") from lost
-        if answer.kind != "done":
+        parameters = answer.facts.get("parameters")
+        if answer.kind != "done" or type(parameters) is not int or not 0 <= parameters < 1 << 63:
             self.close()
-            reason = shown(str(answer.facts.get("reason")))
+            reason = shown(str(answer.facts.get("reason") or f"contract(its parameters are {parameters})"))
             raise ItemLost(reason if reason.startswith(("load(", "weights(")) else f"load({reason})", _trace(answer))
         self.witnessed.note(dict(answer.facts))
-        slot.parameters = answer.fact("parameters", int)
+        slot.parameters = parameters
         self.load_memory_mb = max(self.load_memory_mb, memory.growth_mb() or 0.0)
         self._deadline += time.monotonic() - started
         return slot.process

@@ -103,6 +103,8 @@ def _watch(host: int, control: socket.socket, woken: socket.socket, settings: di
 def kill_all(host: int, code: int | None) -> int:
     """Kill everything below this process, and return the exit code of `host`."""
     deadline = time.monotonic() + KILL_SECONDS
+    if code is None:
+        _kill(-host, signal.SIGKILL)  # its process group: all that can be done where there is no /proc
     while time.monotonic() < deadline:
         ended = reap(host)
         code = ended if code is None else code

@@ -305,6 +305,11 @@ class CannotBeLoaded(Sound):
         os.abort()
 
 
+class CountsOddly(Sound):
+    def parameters(self) -> int:
+        return 10**1000
+
+
 class NoCodec(Sound):
     @classmethod
     def load(cls, options: LoadOptions) -> Codec:  # noqa: ARG003

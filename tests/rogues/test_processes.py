@@ -252,6 +252,7 @@ def test_nothing_of_the_users_is_in_sight(rogue: Rogue, level: Level, monkeypatc
     [
         ("CannotBeLoaded", "load(crash(SIGABRT): cannot find libcodec.so)"),
         ("NoCodec", "load(TypeError: "),
+        ("CountsOddly", "load(contract(its parameters are 1000"),
     ],
 )
 def test_a_system_that_cannot_be_loaded_says_why(rogue: Rogue, level: Level, name: str, expected: str) -> None:
