@@ -8,6 +8,8 @@ from typing import Literal
 
 from codecbench.benchmark.datasets import registry as datasets
 from codecbench.benchmark.environment import package_version
+from codecbench.benchmark.isolation.environments import find_uv
+from codecbench.benchmark.isolation.levels import LEVELS, require
 from codecbench.errors import CodecbenchError
 from codecbench.metrics import registry as metrics
 from codecbench.models import registry as models
@@ -27,8 +29,8 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at packages, systems, metrics and datasets. Loads every system that needs no weights."""
-    return [*_packages(), *_systems(), *_metrics(), *_datasets()]
+    """Look at packages, isolation, systems, metrics and datasets. Loads every system that needs no weights."""
+    return [*_packages(), *_isolation(), *_systems(), *_metrics(), *_datasets()]
 
 
 def report(findings: list[Finding]) -> str:
@@ -40,6 +42,18 @@ def _packages() -> Iterator[Finding]:
     for name in NEEDED:
         version = package_version(name)
         yield Finding(f"package {name}", "ok" if version else "missing", version or f"pip install {name}", needed=True)
+
+
+def _isolation() -> Iterator[Finding]:
+    for level in LEVELS:
+        try:
+            require(level)
+        except CodecbenchError as error:
+            yield Finding(f"isolation {level}", "missing", str(error))
+        else:
+            yield Finding(f"isolation {level}", "ok", "")
+    uv = find_uv()
+    yield Finding("environments of models' own", "ok" if uv else "missing", uv or "pip install uv")
 
 
 def _systems() -> Iterator[Finding]:

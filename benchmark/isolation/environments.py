@@ -65,7 +65,12 @@ def python_for(requirements: Sequence[str]) -> Path | None:
 
 
 def _make(folder: Path, requirements: list[str]) -> None:
-    uv = _find_uv(requirements)
+    uv = find_uv()
+    if not uv:
+        raise UsageError(
+            f"a model needs an environment of its own ({', '.join(requirements)}), which uv makes, and uv is not "
+            f"here: {sys.executable} -m pip install uv"
+        )
     building = folder.with_name(f"{folder.name}.{os.getpid()}")
     try:
         _run([uv, "venv", "--quiet", "--python", sys.executable, "--relocatable", str(building)], requirements)
@@ -83,15 +88,10 @@ def _make(folder: Path, requirements: list[str]) -> None:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _find_uv(requirements: Sequence[str]) -> str:
+def find_uv() -> str:
+    """The command ``uv``: that beside this interpreter, else that on the path; empty if there is none."""
     beside = Path(sys.executable).with_name("uv")
-    found = str(beside) if beside.exists() else shutil.which("uv")
-    if not found:
-        raise UsageError(
-            f"a model needs an environment of its own ({', '.join(requirements)}), which uv makes, and uv is not "
-            f"here: {sys.executable} -m pip install uv"
-        )
-    return found
+    return str(beside) if beside.exists() else shutil.which("uv") or ""
 
 
 def _run(command: list[str], requirements: Sequence[str]) -> None:
