@@ -114,7 +114,7 @@ class Encodec48(Encodec):
 
     card = _card(
         "encodec_48khz", 48_000, 2, (3, 6, 12, 24), file=release_file("encodec_48khz-7e698e3e.th"),
-        data=("MTG-Jamendo",), causal=False, side=(SideInfo("scale", "float32"),),
+        data=("MTG-Jamendo",), causal=False, lookahead=48_000 - HOP, side=(SideInfo("scale", "float32"),),
     )  # fmt: skip
     norm = "group"
     segment = (48_000, 47_520)

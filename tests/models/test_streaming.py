@@ -133,14 +133,14 @@ def test_a_codec_that_does_not_stream_says_so() -> None:
             stream(richest(codec))
 
 
-@pytest.mark.parametrize("seconds", [1.0, pytest.param(3.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [0.5, pytest.param(3.0, marks=pytest.mark.slow)])
 def test_pieces_of_all_sizes(codec: Codec, seconds: float) -> None:
     length = round(seconds * (codec.card.sample_rate or 0)) + 1
     step = hop(codec)
     audio = clip(codec, length)
     check(codec, audio, [step, 0, step - 1, 7, step + 1, 3 * step, 1], [1, 0, 3, 8])
     (codes,) = codec.encode([audio], richest(codec))
-    assert min(len(set(stream.tolist())) for stream in codes.streams) >= 20, "one code for all would be no test"
+    assert min(len(set(stream.tolist())) for stream in codes.streams) >= 10, "one code for all would be no test"
 
 
 @pytest.mark.parametrize("frames", [1, 2, 12])
