@@ -11,16 +11,17 @@ The products are the same, but summed in another order: outputs differ from the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from codecbench.models.blocks.conv import fold_weight_norm
 
 Network = TypeVar("Network", bound=nn.Module)
 
+_ops = torch.ops.mkldnn
 _EXTENT = 64, 1000
 """Bands and time steps of the input that weights are laid out for; any other gives the same result."""
 
@@ -38,58 +39,84 @@ def ready(network: Network, device: str) -> Network:
     return network
 
 
-class _Convolution(nn.Module):
+class _Conv(nn.Module):
     """A convolution whose weight is laid out."""
 
     laid_out: Tensor
-    bias: Tensor | None
-    groups: int
-    operator: ClassVar[Callable[..., Tensor]]
-    reorder: ClassVar[Callable[..., Tensor]]
 
-    def geometry(self) -> tuple[tuple[int, int], ...]:
-        """Padding, stride and dilation, in two dimensions."""
-        raise NotImplementedError
+    def lay_out(self: Any) -> None:
+        plane = self.weight.ndim == 4
+        weight = self.weight if plane else self.weight.unsqueeze(2)
+        extent = 1, self.in_channels, _EXTENT[0] if plane else 1, _EXTENT[1]
+        laid_out = _ops._reorder_convolution_weight(weight, *self.geometry(), extent)
+        self.register_buffer("laid_out", laid_out, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.operator(_plane(x), self.laid_out, self.bias, *self.geometry(), self.groups, "none", [], "")
+    def geometry(self: Any) -> tuple[Any, ...]:
+        return (0, *self.padding)[-2:], (1, *self.stride)[-2:], (1, *self.dilation)[-2:], self.groups
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        y: Tensor = _ops._convolution_pointwise(_plane(x), self.laid_out, self.bias, *self.geometry(), "none", [], "")
         return y.squeeze(2) if x.ndim == 3 else y
 
 
-class _Plain(_Convolution):
-    operator = torch.ops.mkldnn._convolution_pointwise
-    reorder = torch.ops.mkldnn._reorder_convolution_weight
-
-    def geometry(self: Any) -> tuple[tuple[int, int], ...]:
-        return (0, *self.padding)[-2:], (1, *self.stride)[-2:], (1, *self.dilation)[-2:]
-
-
-class _Transposed(_Convolution):
-    operator = torch.ops.mkldnn._convolution_transpose_pointwise
-    reorder = torch.ops.mkldnn._reorder_convolution_transpose_weight
-
-    def geometry(self: Any) -> tuple[tuple[int, int], ...]:
-        padding, beyond = (0, *self.padding)[-2:], (0, *self.output_padding)[-2:]
-        return padding, beyond, (1, *self.stride)[-2:], (1, *self.dilation)[-2:]
-
-
-class _Conv1d(_Plain, nn.Conv1d):
+class _Conv1d(_Conv, nn.Conv1d):
     pass
 
 
-class _Conv2d(_Plain, nn.Conv2d):
+class _Conv2d(_Conv, nn.Conv2d):
     pass
 
 
-class _ConvTranspose1d(_Transposed, nn.ConvTranspose1d):  # type: ignore[misc]
-    pass
+class _ConvTranspose1d(nn.ConvTranspose1d):
+    """As a plain convolution that gives the outputs of a stride as so many groups of channels, which then lie in order.
+
+    oneDNN's own takes up to twice as long, and with some numbers of channels ten times.
+    """
+
+    laid_out: Tensor
+    biases: Tensor | None
+
+    def lay_out(self) -> None:
+        (size,), (stride,) = self.kernel_size, self.stride
+        steps = -(-size // stride)
+        taps = (
+            functional.pad(self.weight, (0, steps * stride - size)).view(*self.weight.shape[:2], steps, stride).flip(2)
+        )
+        weight = taps.permute(3, 1, 0, 2).flatten(0, 1).unsqueeze(2).contiguous()
+        self.beyond = 0, steps - 1
+        extent = 1, self.in_channels, 1, _EXTENT[1]
+        laid_out = _ops._reorder_convolution_weight(weight, self.beyond, (1, 1), (1, 1), 1, extent)
+        self.register_buffer("laid_out", laid_out, persistent=False)
+        self.register_buffer("biases", None if self.bias is None else self.bias.repeat(stride), persistent=False)
+
+    def forward(self: Any, x: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: ARG002
+        (padding,), (size,), (stride,) = self.padding, self.kernel_size, self.stride
+        plain: Any = (1, 1), (1, 1), 1, "none", [], ""
+        y = _ops._convolution_pointwise(_plane(x), self.laid_out, self.biases, self.beyond, *plain).squeeze(2)
+        samples: Tensor = y.mT.reshape(len(x), -1, self.out_channels).mT
+        return samples[..., padding : (x.shape[-1] - 1) * stride + size - padding]
 
 
-class _ConvTranspose2d(_Transposed, nn.ConvTranspose2d):  # type: ignore[misc]
-    pass
+class _ConvTranspose2d(nn.ConvTranspose2d):
+    laid_out: Tensor
+
+    def lay_out(self) -> None:
+        extent = 1, self.in_channels, *_EXTENT
+        laid_out = _ops._reorder_convolution_transpose_weight(self.weight, *self.geometry(), extent)
+        self.register_buffer("laid_out", laid_out, persistent=False)
+
+    def geometry(self) -> tuple[Any, ...]:
+        return self.padding, self.output_padding, self.stride, self.dilation, self.groups
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: ARG002
+        options: Any = *self.geometry(), "none", [], ""
+        return cast("Tensor", _ops._convolution_transpose_pointwise(_plane(x), self.laid_out, self.bias, *options))
 
 
 class _GroupNorm(nn.GroupNorm):
+    def lay_out(self) -> None:
+        pass
+
     def forward(self, x: Tensor) -> Tensor:
         y = super().forward(_plane(x))
         return y.squeeze(2) if x.ndim == 3 else y
@@ -103,15 +130,9 @@ _LAID_OUT: dict[type[nn.Module], type[nn.Module]] = {
 
 def _lay_out(part: Any) -> None:
     """Make `part` compute on channels that lie side by side, if it is of a kind that can."""
-    kind = _LAID_OUT.get(type(part))
-    if kind is None:
-        return
-    part.__class__ = kind
-    if issubclass(kind, _Convolution):
-        weight = part.weight if part.weight.ndim == 4 else part.weight.unsqueeze(2)
-        extent = 1, part.in_channels, _EXTENT[0] if part.weight.ndim == 4 else 1, _EXTENT[1]
-        laid_out = part.reorder(weight, *part.geometry(), part.groups, extent)
-        part.register_buffer("laid_out", laid_out, persistent=False)
+    if kind := _LAID_OUT.get(type(part)):
+        part.__class__ = kind
+        part.lay_out()
 
 
 def _plane(x: Tensor) -> Tensor:

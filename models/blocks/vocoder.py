@@ -51,7 +51,8 @@ class GroupedStack(ResidualStack):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run over `x` ``[B, C, T]``."""
-        return cast("Tensor", self.mix(super().forward(x.repeat(1, self.groups, 1))))
+        copies = x.mT.repeat(1, 1, self.groups).mT  # channels side by side: see `inference`
+        return cast("Tensor", self.mix(super().forward(copies)))
 
 
 class Generator(nn.Module):
