@@ -86,9 +86,7 @@ def measure_latency(codec: Codec, point: OperatingPoint, *, seconds: float = 2.0
     probe = _noise(length, rng)
     starts = _positions(length, frame, probes, rng)
     clips = [probe, *(_changed(probe, start, i, rng) for i, start in enumerate(starts))]
-    codes = [
-        item for samples in clips for item in codec.encode([Clip(np.repeat(samples[None], channels, 0), rate)], point)
-    ]
+    codes = [_encode(codec, Clip(np.repeat(samples[None], channels, 0), rate), point) for samples in clips]
     outputs = [codec.decode([item])[0] for item in codes]
     wait = _reach(starts, [_first_change(outputs[0], other) for other in outputs[1:]], length)
     if wait is None:
@@ -99,6 +97,12 @@ def measure_latency(codec: Codec, point: OperatingPoint, *, seconds: float = 2.0
         frames = [round(ceil(start / max(hops)) * max(hops)) for start in starts[::3]]
         decoder = _decoder(codec, codes[0], outputs[0], frames, hops, rng)
     return Latency(rate, frame, encoder, decoder, wait + 1, _delay(probe, outputs[0].mean(axis=0)))
+
+
+def _encode(codec: Codec, clip: Clip, point: OperatingPoint) -> Codes:
+    if not codec.card.nested:
+        return codec.encode([clip], point)[0]
+    return codec.encode([clip], codec.card.points[-1])[0].prefix(point.streams or len(codec.card.streams))
 
 
 def _noise(length: int, rng: np.random.Generator) -> Audio:

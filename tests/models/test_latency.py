@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from math import inf
 from typing import Any, ClassVar
 from zlib import crc32
@@ -67,6 +68,24 @@ def test_look_ahead_of_encoder_and_decoder(ahead: int, back: int) -> None:
     assert found.wait == found.samples == HOP + ahead + back
     assert found.delay is None
     assert found.milliseconds == found.wait / 8
+
+
+def test_a_nested_codec_is_encoded_at_its_richest_point() -> None:
+    points = (OperatingPoint("poor", streams=1), OperatingPoint("rich", streams=2))
+
+    class Nested(Known):
+        card = replace(Known.card, points=points, streams=(Stream(SIZE, 50.0),) * 2, nested=True)
+
+        def encode(self, clips: Any, point: OperatingPoint) -> list[Codes]:
+            assert point.name == "rich"
+            return [replace(codes, streams=codes.streams * 2, codebook_sizes=(SIZE,) * 2)
+                    for codes in super().encode(clips, point)]  # fmt: skip
+
+        def decode(self, codes: Any) -> list[Audio]:
+            assert {len(item.streams) for item in codes} == {1}
+            return super().decode(codes)
+
+    assert measure_latency(Nested(), points[0]).wait == HOP
 
 
 def test_look_ahead_of_any_length_is_a_lower_bound() -> None:
