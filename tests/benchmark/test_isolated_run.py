@@ -149,3 +149,12 @@ def test_the_manifest_is_json_with_facts_of_isolation(run: Run, tmp_path: Path) 
     assert facts["isolation"] == "process"
     assert facts["audit"] is False
     assert facts["notes"] == []
+
+
+def test_an_audit_finds_audio_that_was_kept(run: Run, rows: Rows) -> None:
+    options = ("--models", f"{ROGUES}:Remembers", "--limit", "3", "--jobs", "1")
+    run("identity", out="plain", options=options)
+    assert {row["status"] for row in rows("plain", metric="lsd")} == {"ok"}
+    run("identity", out="audit", options=(*options, "--audit"), check=2)
+    found = {(row["status"], row["reason"]) for row in rows("audit", metric="lsd")}
+    assert found == {("failed", "exception(IndexError: list index out of range)")}
