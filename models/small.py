@@ -24,7 +24,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from codecbench import weights
 from codecbench.errors import InvalidSystem
@@ -133,7 +133,21 @@ class Small(WholeClipCodec):
         network = cls.network(options.random_seed or 0)
         if options.random_seed is None:
             read(network, cls.card.name, options.weights or FOLDER / f"{cls.card.name}.safetensors")
+        else:
+            enliven(network, options.random_seed)
         return cls(network, options.device)
+
+
+def enliven(network: Any, seed: int) -> None:
+    """Make an untrained `network` behave like a codec, as its family does."""
+    from codecbench.models.blocks import hificodec, seanet, soundstream
+
+    if isinstance(network, soundstream.SoundStreamCodec):
+        soundstream.enliven(network, seed)
+    elif isinstance(network, hificodec.HiFiCodecNetwork):
+        hificodec.enliven(network, seed, level=0.1)
+    elif not hasattr(network.quantiser.layers[0], "codebook"):  # DAC is lively as it is built
+        seanet.enliven(network, seed, level=0.1, output_level=0.1)
 
 
 def read(network: nn.Module, name: str, path: Path) -> None:

@@ -159,6 +159,7 @@ def test_small_codecs_share_a_budget(system: type[small.Small]) -> None:
         system.load(LoadOptions(weights=Path("nowhere.safetensors")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", [name for name in RECIPES if name != "encodec-small"])
 def test_every_recipe_makes_steps(codec: str, data: Path, tmp_path: Path) -> None:
     recipe = replace(RECIPES[codec], steps=2, batch=1, seconds=0.2, adversarial_from=0.5, frozen_from=0.6)
