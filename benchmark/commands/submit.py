@@ -51,10 +51,11 @@ def verify(
     """
     from codecbench.benchmark import verify as checks
     from codecbench.benchmark.rescore import Rescore
+    from codecbench.benchmark.submission_checks import STATIC
 
     changed = paths.read_text("utf-8").splitlines() if paths else None
     again = (Rescore(share, seed, _level(isolation)),) if share else ()
-    findings = checks.verify(folder, against=against, paths=changed, checks=(*checks.STATIC, *again))
+    findings = checks.verify(folder, against=against, paths=changed, checks=(*STATIC, *again))
     typer.echo(checks.to_json(findings) if as_json else checks.report(findings))
     raise typer.Exit(3 if any(finding.problems for finding in findings) else 0)
 

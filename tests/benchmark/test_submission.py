@@ -12,15 +12,15 @@ import pytest
 from typer.testing import CliRunner
 
 from codecbench.benchmark import submit as submitting
-from codecbench.benchmark import verify as verifying
 from codecbench.benchmark.cli import app
 from codecbench.benchmark.datasets import registry
 from codecbench.benchmark.evidence import Evidence
 from codecbench.benchmark.rescore import Rescore
 from codecbench.benchmark.results import EVIDENCE_COLUMNS, RESULT_COLUMNS, _write_table
 from codecbench.benchmark.submission import MANIFEST, read_submission, seal, sha256
+from codecbench.benchmark.submission_checks import STATIC
 from codecbench.benchmark.submit import Options, submit
-from codecbench.benchmark.verify import STATIC, Check, Finding, verify
+from codecbench.benchmark.verify import Check, Finding, verify
 from codecbench.errors import InvalidSystem, UsageError
 
 ADAPTER = '''
@@ -249,7 +249,6 @@ def test_a_failed_check_that_is_shipped(copy: Path) -> None:
 
 def test_a_dataset_that_lost_its_hard_recordings(copy: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (name,) = json.loads((copy / "run/run.json").read_text())["datasets"]
-    monkeypatch.setattr(verifying, "registry", registry, raising=False)
     monkeypatch.setattr(registry, "names", lambda: [name])
     monkeypatch.setattr(registry, "path", lambda _: recordings)
     whole = registry.open_dataset(str(recordings))
