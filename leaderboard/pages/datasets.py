@@ -9,7 +9,15 @@ from typing import Any
 from codecbench.leaderboard.aggregate import Section
 from codecbench.leaderboard.board import Dataset
 from codecbench.leaderboard.charts import MOST_CURVES
-from codecbench.leaderboard.pages.base import Page, PageType, Site, dataset_path, key, rows_path, system_path
+from codecbench.leaderboard.pages.base import (
+    Page,
+    PageType,
+    Site,
+    dataset_path,
+    key,
+    rows_path,
+    system_path,
+)
 from codecbench.leaderboard.pages.scores import properties, shown_metrics, table
 from codecbench.leaderboard.text import failures, link, number
 
@@ -31,7 +39,7 @@ def _pages(site: Site) -> Iterator[Page]:
             {
                 "dataset": _card(dataset),
                 "table": table(section, site.summary) if section.rows else None,
-                "properties": properties(section),
+                "properties": properties(section.rows),
                 "charts": _charts(site, section),
                 "most_curves": MOST_CURVES,
                 "failures": found,

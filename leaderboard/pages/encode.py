@@ -41,6 +41,16 @@ def quantise(values: NDArray[np.float64], status: NDArray[np.intp]) -> tuple[NDA
     return codes, low, high
 
 
+def shorten(values: NDArray[np.float32], decimals: NDArray[np.intp]) -> NDArray[np.float32]:
+    """`values` rounded to numbers whose last byte is 0, which packs to nothing.
+
+    Those stay as they are that would move by more than a quarter of their last shown digit, of `decimals`.
+    """
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    fine = np.isfinite(values) & (np.abs(values) * 2.0**-16 < 0.25 * 10.0**-decimals)
+    return np.where(fine, (bits + 0x80) & 0xFFFFFF00, bits).astype(np.uint32).view(np.float32)
+
+
 def pack(columns: Mapping[str, Any]) -> dict[str, Any]:
     """Columns as ``{"layout": [[name, dtype, count], …], "data": base64}``, the same bytes for the same columns.
 

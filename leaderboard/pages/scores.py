@@ -11,7 +11,7 @@ import numpy as np
 from codecbench.leaderboard.aggregate import ALL, Cell, Row, Section, Summary
 from codecbench.leaderboard.board import Metric, System
 from codecbench.leaderboard.pages.base import Site, entry_key, key, rows_path, system_path
-from codecbench.leaderboard.pages.encode import pack
+from codecbench.leaderboard.pages.encode import pack, shorten
 from codecbench.leaderboard.scores import Entry
 from codecbench.leaderboard.stats import Estimate
 from codecbench.leaderboard.text import (
@@ -75,12 +75,12 @@ def table(section: Section, summary: Summary) -> dict[str, Any]:
     }
 
 
-def properties(section: Section) -> dict[str, Any]:
-    """A section's rows with the facts about each entry that are no scores."""
-    shown = [p for p in PROPERTIES if any(p.name in row.properties for row in section.rows)]
+def properties(rows: Sequence[Row]) -> dict[str, Any]:
+    """Rows of a section with the facts about each entry that are no scores."""
+    shown = [p for p in PROPERTIES if any(p.name in row.properties for row in rows)]
     return {
         "columns": shown,
-        "rows": [{**_names(row), "cells": [_fact(row, p.name, p.write) for p in shown]} for row in section.rows],
+        "rows": [{**_names(row), "cells": [_fact(row, p.name, p.write) for p in shown]} for row in rows],
     }
 
 
@@ -155,7 +155,7 @@ def explorer(site: Site) -> dict[str, Any]:
             "digits": [digits[m.name] for m in own], "expected": [_most_expected(section, m) for m in own],
             "rows": rows_path(section.dataset) if section.dataset in site.board.datasets else "",
         })  # fmt: skip
-        columns |= {f"{k}.{n}": c for n, c in _columns(section, own, site.entries, bands, why).items()}
+        columns |= {f"{k}.{n}": c for n, c in _columns(section, own, digits, site.entries, bands, why).items()}
     facets, codes = _facets(site)
     meta = {
         "sections": listed, "metrics": [metric_view(m) for m in site.summary.metrics.values()], "bands": bands,
@@ -184,7 +184,12 @@ def _section_id(section: Section, by: str) -> str:
 
 
 def _columns(
-    section: Section, metrics: Sequence[Metric], entries: Sequence[Entry], bands: Sequence[str], why: dict[str, int]
+    section: Section,
+    metrics: Sequence[Metric],
+    digits: Mapping[str, int],
+    entries: Sequence[Entry],
+    bands: Sequence[str],
+    why: dict[str, int],
 ) -> dict[str, Any]:
     """A section's numbers, a row an entry, NaN or 0 where there is none; by metric, then entry."""
     rows = {(row.system, row.point): row for row in section.rows}
@@ -200,11 +205,13 @@ def _columns(
 
     value, low, high = estimates(cell.estimate if cell else None for cell in cells)
     worst = [cell.worst if cell and cell.counts.failed else None for cell in cells]
+    shown = np.repeat([digits[metric.name] for metric in metrics], len(entries)).astype(np.intp)
     return {
         "here": np.array([row is not None for row in present], dtype=np.uint8),
         "band": np.array([bands.index(row.band) + 1 if row and row.band else 0 for row in present], dtype=np.uint8),
         "kbps": estimates(row.kbps if row else None for row in present),
-        "value": value, "low": low, "high": high, "worst": np.array(worst, dtype=np.float32),
+        "value": shorten(value, shown), "low": shorten(low, shown), "high": shorten(high, shown),
+        "worst": shorten(np.array(worst, dtype=np.float32), shown),
         "ran": np.array([cell is not None for cell in cells], dtype=np.uint8),
         "ok": counts(lambda cell: cell.counts.ok), "expected": counts(lambda cell: cell.counts.expected),
         "beyond": counts(lambda cell: cell.beyond), "rivals": counts(lambda cell: cell.rivals),

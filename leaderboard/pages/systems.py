@@ -35,6 +35,7 @@ OWN_ROWS = frozenset({
 def _pages(site: Site) -> Iterator[Page]:
     yield Page("systems.html", "systems.html", "Systems", {"systems": [_line(s) for s in _known(site)]})
     failed = failures(site.board)
+    digits = {s.dataset: digits_of(s, shown_metrics(s, site.summary)) for s in site.summary.sections}
     for system in _known(site):
         yield Page(
             system_path(system.name),
@@ -46,7 +47,7 @@ def _pages(site: Site) -> Iterator[Page]:
                 "notes": system.notes,
                 "recorded": list(_recorded(system.facts)),
                 "check": _check(system.facts.get("check")),
-                "datasets": [d for s in site.summary.sections if (d := _results(site, system, s))],
+                "datasets": [d for s in site.summary.sections if (d := _results(site, system, s, digits[s.dataset]))],
                 "failures": [f for f in failed if f.system == system.name],
                 "commands": _commands(site, system),
                 "absent": site.summary.absent.get(system.name, ""),
@@ -123,15 +124,14 @@ def _check(report: object) -> dict[str, Any] | None:
     return {"rows": rows, "passed": sum(row["outcome"] == "passed" for row in rows)} if rows else None
 
 
-def _results(site: Site, system: System, section: Section) -> dict[str, Any] | None:
+def _results(site: Site, system: System, section: Section, digits: Mapping[str, int]) -> dict[str, Any] | None:
     """All numbers of the system on one dataset: a table of points by metrics, each with n, interval and rank."""
     rows = [row for row in section.rows if row.system == system.name]
     if not rows:
         return None
-    metrics = [m for m in shown_metrics(section, site.summary) if any(m.name in row.cells for row in rows)]
-    digits = digits_of(section, metrics)
-    own = properties(section)
-    facts = {row["point"]: row["cells"] for row in own["rows"] if row["system"] == system.name}
+    metrics = [site.summary.metrics[name] for name in digits if any(name in row.cells for row in rows)]
+    own = properties(rows)
+    facts = {row["point"]: row["cells"] for row in own["rows"]}
     single = section.dataset in site.board.datasets
     return {
         "title": section.title, "href": dataset_path(section.dataset) if single else "", "properties": own["columns"],

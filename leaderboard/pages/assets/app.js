@@ -711,7 +711,7 @@
     startSaving(() => {
       const s = at(), section = sections[s];
       const metrics = section.metrics.map((m) => meta.metrics[m]);
-      const number = (key, k) => (Number.isNaN(column(s, key)[k]) ? null : column(s, key)[k]);
+      const number = (key, k) => (Number.isNaN(column(s, key)[k]) ? null : Number(column(s, key)[k].toPrecision(5)));
       return {
         notes: [`data: ${section.title}`, ...metrics.map((metric) => `signature: ${metric.signature}`)],
         heads: ["system", "point", "group", "kbps", ...metrics.flatMap(({ name: m }) => [m, `${m}_low`, `${m}_high`, `${m}_ok`, `${m}_expected`, `${m}_rank_low`, `${m}_rank_high`])],
