@@ -44,6 +44,7 @@ class ${class_name}(Codec):
         points=(OperatingPoint("128kbps", 128.0, streams=1),),  # TODO poorest first; the bitrate shown is measured
         causal=True,  # TODO whether no frame depends on later samples; None if unknown
         licence="Apache-2.0",  # TODO of this code; `weights`, `weights_licence`, `training_data`, `paper` as they apply
+        contamination="nothing was trained",  # TODO what is known of test recordings among the training data
     )
 
     @classmethod
@@ -112,6 +113,7 @@ class ${class_name}(SpeechLM):
         points=(OperatingPoint("64kbps", 64.0, streams=1),),
         tasks=("continuation",),  # TODO what it can do
         licence="Apache-2.0",  # TODO of this code; `weights`, `weights_licence`, `training_data`, `paper` as they apply
+        contamination="nothing was trained",  # TODO what is known of test recordings among the training data
     )
 
     def __init__(self) -> None:
