@@ -76,7 +76,7 @@ class Recipe:
     frozen_from: float = 1.0
     codebooks: Literal["averages", "gradient"] = "averages"
     codebook_decay: float = 0.99
-    dead_below: float = 0.1
+    dead_below: float = 0.4
     dropout_share: float = 0.0
     dropout_choices: tuple[int, ...] = ()
     dropout_together: bool = False
