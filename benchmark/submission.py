@@ -5,8 +5,7 @@
 ``card.json``             the system's declared facts: licence, training data, what is known of contamination
 ``adapter.py``            the adapter, where it is a file of its own
 ``check.json``            the report of the conformance checks
-``run/``                  the run, in audit mode, with the packed codes of every item
-``log.txt``               what the adapter printed
+``run/``                  the run, in audit mode, with the packed codes of every item and what the adapter printed
 ========================  ===========================================================================================
 """
 

@@ -29,7 +29,7 @@ def visit(request: pytest.FixtureRequest) -> Callable[[Path, str], Any]:
     """``visit(index, scenario)`` runs a scenario on the site in each browser and gives its result."""
     executable = next(filter(None, map(shutil.which, BROWSERS[request.param])), None)
     if executable is None or shutil.which("node") is None or not (HARNESS / "node_modules").exists():
-        pytest.skip(f"needs {request.param}, node and the packages of tests/site: run scripts/setup-browsers")
+        pytest.skip(f"needs {request.param}, node and the packages of tests/site: run scripts/setup-tests")
 
     def run(index: Path, scenario: str) -> Any:
         command = ["node", HARNESS / "run.mjs", request.param, executable, index.parent, scenario]
