@@ -20,6 +20,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from codecbench.benchmark.isolation import environments
 from codecbench.benchmark.isolation.describe import describe
+from codecbench.benchmark.isolation.environments import find_uv
 from codecbench.benchmark.isolation.log import HALF_BYTES, CappedLog, printable
 from codecbench.benchmark.isolation.plain import from_plain, to_plain
 from codecbench.benchmark.isolation.protocol import (
@@ -326,7 +327,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Skips the test where uv, or an index that has a package, is out of reach."""
 
     def check(package: str) -> None:
-        uv = shutil.which("uv")
+        uv = find_uv()
         if not uv:
             pytest.skip("uv is not installed")
         monkeypatch.setenv("UV_NO_PROGRESS", "1")
