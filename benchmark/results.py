@@ -96,6 +96,8 @@ def _rates(plan: Plan, cell: tuple[str, str, str], items: list[dict[str, Any]]) 
     if seconds:
         values["kbps"] = sum(item["bits"] for item in coded) / seconds / 1000
         values["header_kbps"] = sum(item["header_bits"] for item in coded) / seconds / 1000
+    if seconds and all("clipped" in item for item in coded):  # rows of older runs lack it
+        values["clipped"] = sum(item["clipped"] * item["duration"] for item in coded) / seconds
     if seconds and coded[0]["frames"]:
         values["frame_rate"] = sum(item["frames"][0] for item in coded) / seconds
         values["token_rate"] = sum(sum(item["frames"]) for item in coded) / seconds

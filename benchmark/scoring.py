@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+import numpy as np
+
 from codecbench.audio import Clip, fit_length, resample
 from codecbench.benchmark.coding import Coded
 from codecbench.benchmark.plan import Plan, Verdict
@@ -68,6 +70,7 @@ class Scorer:
         return {
             "bits": coded.bits,
             "header_bits": coded.header_bits,
+            "clipped": float(np.mean(np.abs(coded.output) > 1)),
             "frames": [len(stream) for stream in coded.codes.streams],
             "timing": [coded.encode_seconds, coded.decode_seconds, coded.memory_mb],
             "tokens": "",

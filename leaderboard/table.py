@@ -12,6 +12,7 @@ from itertools import groupby
 from codecbench.errors import UsageError, did_you_mean
 from codecbench.leaderboard.aggregate import Cell, Row, Section, Summary, aggregate
 from codecbench.leaderboard.board import Board
+from codecbench.leaderboard.claims import cautions
 from codecbench.leaderboard.export import to_csv, to_json
 from codecbench.leaderboard.text import (
     ARROWS,
@@ -237,6 +238,7 @@ def _notes(board: Board, summary: Summary, left_out: Iterable[str]) -> Iterator[
         same = [f"{p.title} {cells[0]} {p.unit}".strip() for p, cells in written.items() if len(set(cells)) == 1]
         if same:
             yield f"The same for all entries of {clean(section.title)}: {', '.join(same)}."
+        yield from map(clean, cautions(board, section))
     bad = failures(board)
     if bad:
         yield "(95%): only that share of the items has a value, so the score is not ranked:"

@@ -47,6 +47,8 @@ PROPERTIES = (
     Property("gain_db", "gain", "dB", _fixed(2)),
     Property("polarity", "polarity", "", lambda value: "+" if value > 0 else "−"),
     Property("align_stability", "delay stability", "", _fixed(2)),
+    Property("clipped", "beyond full scale", "%", lambda value: number(100 * value, 2)),
+    Property("repeatable", "repeats itself", "", lambda value: "yes" if value else "no"),
     Property("encode_rtf", "encode", "RTF", _fixed(3)),
     Property("decode_rtf", "decode", "RTF", _fixed(3)),
     Property("peak_memory_mb", "memory", "MB", _fixed(0)),
