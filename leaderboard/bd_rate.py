@@ -162,10 +162,13 @@ def relative_curve_difference(
 
     From the worst quality to the best; its mean is close to the BD-rate. Empty where there is no BD-rate of the two.
     """
+    return curve_difference(anchor, test, metric, samples) if compare_ladders(anchor, test, metric).rate.value else []
+
+
+def curve_difference(anchor: Ladder, test: Ladder, metric: Metric, samples: int) -> list[tuple[float, float]]:
+    """`relative_curve_difference` of two curves that are known to have a BD-rate."""
     from scipy.interpolate import Akima1DInterpolator
 
-    if compare_ladders(anchor, test, metric).rate.value is None:
-        return []
     sides = anchor.by_quality, test.by_quality
     x = np.linspace(max(side.x[0] for side in sides), min(side.x[-1] for side in sides), samples)
     first, second = (Akima1DInterpolator(side.x, side.y)(x) for side in sides)

@@ -131,18 +131,39 @@ def curves(board: Board, summary: Summary, section: Section, metric: Metric, axi
     cost = costs(summary, section, chosen)
     rows = {(row.system, row.point): row for row in section.rows}
     entries = [entry for entry in sorted(cost) if _estimate(rows[entry], metric) is not None]
-    fronts = _fronts(board, section, metric, {e: cost[e] for e in entries}, rows) if chosen.lower_is_better else {}
+    (places,) = fronts(board, section, metric, [{e: cost[e] for e in entries}]) if chosen.lower_is_better else [{}]
     found: dict[str, list[Point]] = {}
     for entry in entries:
         row, estimate = rows[entry], _estimate(rows[entry], metric)
         if estimate is not None:
-            point = Point(*entry, cost[entry], estimate, row.cells[metric.name].unranked, fronts.get(entry, ""))
+            point = Point(*entry, cost[entry], estimate, row.cells[metric.name].unranked, places.get(entry, ""))
             found.setdefault(row.system, []).append(point)
     return tuple(
         Curve(name, str(board.systems[name].facts.get("family", "")), board.systems[name].track,
               tuple(sorted(points, key=lambda point: (point.x.value, point.point))))
         for name, points in found.items()
     )  # fmt: skip
+
+
+def fronts(
+    board: Board, section: Section, metric: Metric, costs: Sequence[Mapping[Entry, Estimate]]
+) -> list[dict[Entry, Front]]:
+    """For each of several costs, the front among its entries that are ranked under a metric."""
+    cells = {(row.system, row.point): row.cells[metric.name] for row in section.rows if metric.name in row.cells}
+    known = {entry for cost in costs for entry in cost}
+    entries = [entry for entry, cell in cells.items() if entry in known and not cell.unranked]
+    if not entries or metric.direction == "none":
+        return [{} for _ in costs]
+    higher = metric.direction == "higher"
+    means, _ = drawn_means(board, section, metric, entries)
+    better = stats.certainly_better(means.draws, int(means.clusters[0]), higher_is_better=higher)
+    found: list[dict[Entry, Front]] = []
+    for cost in costs:
+        own = [k for k, entry in enumerate(entries) if entry in cost]
+        prices, quality = [cost[entries[k]].value for k in own], means.values[own].tolist()
+        places = front(prices, quality, better[np.ix_(own, own)], higher_is_better=higher)
+        found.append(dict(zip([entries[k] for k in own], places, strict=True)))
+    return found
 
 
 def front(costs: Sequence[float], means: Sequence[float], better: Mask, *, higher_is_better: bool) -> list[Front]:
@@ -181,20 +202,6 @@ def _both(part: Part, entries: Sequence[Entry], rows: pd.DataFrame) -> tuple[Mea
     rows = rows[pd.MultiIndex.from_frame(rows[["system", "point"]]).isin(list(entries))]
     items = items_of(part, entries, rows)
     return (items.means(), bitrate(part, entries, rows, items.defined)) if items.defined.any() else None
-
-
-def _fronts(
-    board: Board, section: Section, metric: Metric, cost: Mapping[Entry, Estimate], rows: Mapping[Entry, Row]
-) -> dict[Entry, Front]:
-    """The front of the entries that are ranked under a metric."""
-    entries = [entry for entry in cost if not rows[entry].cells[metric.name].unranked]
-    if not entries or metric.direction == "none":
-        return {}
-    higher = metric.direction == "higher"
-    means, _ = drawn_means(board, section, metric, entries)
-    better = stats.certainly_better(means.draws, int(means.clusters[0]), higher_is_better=higher)
-    places = front([cost[e].value for e in entries], means.values.tolist(), better, higher_is_better=higher)
-    return dict(zip(entries, places, strict=True))
 
 
 def _estimate(row: Row, metric: Metric) -> Estimate | None:
