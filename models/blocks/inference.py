@@ -118,6 +118,11 @@ class _GroupNorm(nn.GroupNorm):
         pass
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.num_groups == 1:  # PyTorch's kernel for this layout loses two digits on long clips
+            axes, shape = tuple(range(1, x.ndim)), (-1, *(1,) * (x.ndim - 2))
+            variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
+            scale = self.weight.view(shape) * (variance + self.eps).rsqrt()
+            return torch.addcmul(self.bias.view(shape) - mean * scale, x, scale)
         y = super().forward(_plane(x))
         return y.squeeze(2) if x.ndim == 3 else y
 
