@@ -125,12 +125,13 @@ def site(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the site.")],
     previous: Annotated[list[Path] | None, typer.Option(help="An earlier run or site to list changes against.")] = None,
+    audio_budget: Annotated[float, typer.Option(help="Megabytes of recordings to take along; 0 for none.", min=0)] = 50,
     open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
     """Build the leaderboard as a static site that works offline, from a folder."""
     from codecbench.leaderboard.site import build
 
-    page = build(runs, out, previous or ())
+    page = build(runs, out, previous or (), audio_budget)
     typer.echo(str(page))
     if open_:
         typer.launch(page.resolve().as_uri())

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from codecbench.leaderboard.recordings import Kept
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -103,7 +105,8 @@ class Board:
 
     `results` has one row a system, point, dataset, utterance (``*``: the whole dataset) and metric, sorted by
     these, and a column `transcript`, what was heard in the output, if any run recorded one; `timings` may be
-    empty. `notices` are sentences that every view of the board has to show.
+    empty. `notices` are sentences that every view of the board has to show; `kept` is what
+    the runs kept besides numbers.
     """
 
     results: pd.DataFrame
@@ -113,3 +116,4 @@ class Board:
     metrics: Mapping[str, Metric]
     runs: tuple[Run, ...]
     notices: tuple[str, ...] = ()
+    kept: tuple[Kept, ...] = ()

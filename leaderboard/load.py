@@ -1,9 +1,9 @@
 """Reading run folders into a `Board`: one or several runs, checked and merged.
 
 A run folder holds ``run.json`` (facts), ``results.parquet`` (one row a system, point, dataset, utterance and
-metric) and perhaps ``timings.parquet``. Runs merge where they agree and are refused where they do not: the same
-row with two values is an error that names both runs. Values of one metric with different signatures never share
-a column.
+metric) and perhaps ``timings.parquet`` and ``evidence.parquet``. Runs merge where they agree and are refused where
+they do not: the same row with two values is an error that names both runs. Values of one metric with different
+signatures never share a column.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from codecbench.errors import InfrastructureError, UsageError
 from codecbench.leaderboard.board import CORPUS, STATUSES, Board, Dataset, Metric, Run, System, Utterance
+from codecbench.leaderboard.recordings import read_kept
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,6 +62,7 @@ def read_runs(paths: Sequence[Path]) -> Board:
             for r in facts
         ),
         notices=(*unfinished, *notices),
+        kept=read_kept(folders),
     )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from codecbench.leaderboard.aggregate import aggregate
 from codecbench.leaderboard.load import read_runs
 from codecbench.leaderboard.pages import PAGES
+from codecbench.leaderboard.pages.audio import BUDGET
 from codecbench.leaderboard.pages.base import Page, Site, dataset_path, slug
 from codecbench.leaderboard.pages.changes import read_all
 from codecbench.leaderboard.pages.encode import script_json
@@ -29,20 +30,21 @@ MANIFEST = "site.json"
 """Lists the files of a site, so that the next build in the same folder removes those it no longer has."""
 
 
-def build(runs: Sequence[Path], out: Path, previous: Sequence[Path] = ()) -> Path:
+def build(runs: Sequence[Path], out: Path, previous: Sequence[Path] = (), audio_budget: float = BUDGET) -> Path:
     """Write the site of one or several run folders into `out`, and give its first page.
 
     Args:
         runs: Run folders.
         out: A folder; files of an earlier site there that this one lacks are removed, others are left alone.
         previous: Earlier runs or sites to compare the scores with.
+        audio_budget: Megabytes of recordings that the site may hold (see `pages.audio.choose`).
 
     Raises:
         UsageError: No such run, a newer schema, or runs that contradict each other.
         InfrastructureError: A file of a run is damaged.
     """
     board = read_runs(runs)
-    site = Site(board, aggregate(board), read_all(previous))
+    site = Site(board, aggregate(board), read_all(previous), audio_budget)
     out.mkdir(parents=True, exist_ok=True)
     written = sorted({*_write_files(site, out), *_write_pages(site, out)})
     _remove_stale(out, written)

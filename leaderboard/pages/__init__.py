@@ -8,12 +8,13 @@ The page of an utterance leaves an element ``data-slot="players"`` to whoever ha
 
 from __future__ import annotations
 
-from codecbench.leaderboard.pages import changes, datasets, downloads, index, methodology, systems, utterances
+from codecbench.leaderboard.pages import changes, datasets, downloads, index, listen, methodology, systems, utterances
 from codecbench.leaderboard.pages.base import PageType
 
 PAGES: tuple[PageType, ...] = (
     index.PAGE,
     datasets.PAGE,
+    listen.PAGE,
     systems.PAGE,
     utterances.PAGE,
     methodology.PAGE,

@@ -13,6 +13,7 @@ from typing import Any
 from codecbench.leaderboard.aggregate import Section, Summary, aggregate
 from codecbench.leaderboard.board import Board, Metric
 from codecbench.leaderboard.charts import chart_svg
+from codecbench.leaderboard.pages.audio import BUDGET, Audio, choose
 from codecbench.leaderboard.scores import Entry, Split
 
 PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}")
@@ -26,11 +27,17 @@ class Site:
     board: Board
     summary: Summary
     previous: Sequence[Mapping[str, Any]] = ()
+    audio_budget: float = BUDGET
 
     @cached_property
     def entries(self) -> list[Entry]:
         """Every system and point that has a row, in the order of the first section that lists it."""
         return list(dict.fromkeys((row.system, row.point) for s in self.summary.sections for row in s.rows))
+
+    @cached_property
+    def audio(self) -> Audio:
+        """The recordings that the site takes along."""
+        return choose(self.board.kept, self.entries, self.audio_budget)
 
     @cached_property
     def _charts(self) -> dict[tuple[str, str], str | None]:

@@ -27,6 +27,7 @@ from codecbench.leaderboard.pages.base import (
     utterance_path,
 )  # fmt: skip
 from codecbench.leaderboard.pages.encode import LEVELS, quantise, shard
+from codecbench.leaderboard.pages.listen import player_scripts
 from codecbench.leaderboard.pages.scores import digits_of, groups_of, metric_view, shown_metrics
 from codecbench.leaderboard.scores import Entry, entry_places
 from codecbench.leaderboard.text import clean
@@ -48,7 +49,8 @@ def _pages(site: Site) -> Iterator[Page]:
             (rows_path(dataset.name), "rows.html", f"Utterances of {dataset.title}"),
             (utterance_path(dataset.name), "utterance.html", f"An utterance of {dataset.title}"),
         ):
-            yield Page(path, template, heading, {**facts, "rows": rows_path(dataset.name)}, scripts)
+            own = player_scripts(site, dataset.name) if path == utterance_path(dataset.name) else ()
+            yield Page(path, template, heading, {**facts, "rows": rows_path(dataset.name)}, (*scripts, *own))
 
 
 def _write(site: Site, out: Path) -> Iterator[str]:
