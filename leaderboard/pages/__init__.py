@@ -8,11 +8,28 @@ The page of an utterance leaves an element ``data-slot="players"`` to whoever ha
 
 from __future__ import annotations
 
-from codecbench.leaderboard.pages import changes, datasets, downloads, index, listen, methodology, systems, utterances
+from codecbench.leaderboard.pages import (
+    agreement,
+    bd,
+    changes,
+    curves,
+    datasets,
+    downloads,
+    index,
+    listen,
+    methodology,
+    pairs,
+    systems,
+    utterances,
+)
 from codecbench.leaderboard.pages.base import PageType
 
 PAGES: tuple[PageType, ...] = (
     index.PAGE,
+    curves.PAGE,
+    pairs.PAGE,
+    bd.PAGE,
+    agreement.PAGE,
     datasets.PAGE,
     listen.PAGE,
     systems.PAGE,

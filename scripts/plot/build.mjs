@@ -7,7 +7,7 @@ import { build } from "esbuild";
 const assets = process.argv[2];
 const { version } = JSON.parse(fs.readFileSync("node_modules/@observablehq/plot/package.json", "utf8"));
 const { metafile } = await build({
-  entryPoints: ["plot.js"], bundle: true, minify: true, format: "iife", globalName: "Plot", target: "es2020", charset: "ascii",
+  entryPoints: ["plot.js"], bundle: true, minify: true, format: "iife", globalName: "Plot", target: "es2020",
   legalComments: "none", metafile: true, outfile: path.join(assets, "plot.js"),
   banner: { js: `/* Observable Plot ${version} and what it needs of d3. Licences: plot.LICENCE.txt. Made by scripts/vendor-plot. */` },
 });
