@@ -65,9 +65,10 @@ def submit(target: str, options: Options, tell: Callable[[str], None]) -> tuple[
     within = _copy_adapter(target, work)
     loadable = f"{work / ADAPTER}:{within.rpartition(':')[2]}" if within != target else target
     _write_json(work / "card.json", card.to_json())
-    _write_json(work / "check.json", _check(loadable, options, tell))
+    report = _check(loadable, options, tell)
+    _write_json(work / "check.json", report)
     code = _run(loadable, work, options)
-    _neutralise(work / "run", within)
+    _neutralise(work / "run", within, report)
     label = next(iter(json.loads((work / "run" / "run.json").read_text("utf-8"))["systems"]))
     previous = sha256(folder / MANIFEST) if (folder / MANIFEST).exists() else ""
     shutil.rmtree(folder, ignore_errors=True)
@@ -126,9 +127,15 @@ def _run(target: str, work: Path, options: Options) -> int:
     raise error(f"the run did not end well ({outcome.counts}): see {work / 'run'}; the same command goes on from there")
 
 
-def _neutralise(run: Path, within: str) -> None:
-    """Leave in the run what belongs to the results: no path of the submitter's, no rows that the tables hold."""
+def _neutralise(run: Path, within: str, report: dict[str, Any]) -> None:
+    """Leave in the run what belongs to the results: no path of the submitter's, no rows that the tables hold.
+
+    The outcome of the conformance checks is a fact of the system, which the site shows.
+    """
     facts = json.loads((run / "run.json").read_text("utf-8"))
+    outcomes = [{key: check[key] for key in ("check", "outcome", "reason")} for check in report["checks"]]
+    for system in facts["systems"].values():
+        system["check"] = {"checks": outcomes}
     facts["sweep"]["models"][0]["name"] = within
     facts["sweep"]["models"][0]["weights"] = None
     _write_json(run / "run.json", facts)
