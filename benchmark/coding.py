@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -22,7 +22,8 @@ from codecbench.models.bitstream import Packed, pack, unpack
 
 OUT_OF_MEMORY = "oom"
 """The reason of an item for which the GPU's memory did not suffice, alone in its batch."""
-
+DEVICE = "device("
+"""How the reason of an item begins on which the GPU failed, after which its process is good for nothing."""
 
 REASON_CHARACTERS, TRACE_CHARACTERS = 500, 2048
 
@@ -153,10 +154,13 @@ def _encode(codec: Codec, card: Card, clip: Clip, point: OperatingPoint) -> tupl
 
 
 def one_codes(items: Any) -> Codes:
-    """The codes of one clip, of all that an encoder may return for it."""
+    """The codes of one clip, of all that an encoder may return for it: checked anew, and nothing beside them."""
     if not isinstance(items, list) or len(items) != 1 or not isinstance(items[0], Codes):
         raise SystemFailure("contract(encode must return a list of one Codes a clip)")
-    return items[0]
+    try:
+        return Codes(**{field.name: getattr(items[0], field.name) for field in fields(Codes)})
+    except ValueError as error:
+        raise SystemFailure(f"codes({one_line(error)})") from error
 
 
 def check_codes(card: Card, point: OperatingPoint, codes: Codes) -> None:
@@ -243,6 +247,8 @@ def call(function: Any, *arguments: Any) -> Any:
         reason = f"exception({type(error).__name__}: {one_line(error)})"
         if type(error).__name__ == "OutOfMemoryError":  # torch's, known by its name so that torch need not be here
             reason = OUT_OF_MEMORY
+        elif type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error):
+            reason = f"{DEVICE}{one_line(error)})"
         raise SystemFailure(reason, last_trace(error)) from error
 
 

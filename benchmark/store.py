@@ -71,6 +71,8 @@ class RunStore:
         """Replace ``run.json``."""
         self.manifest = manifest
         text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
+        # In a locale that is not UTF-8, a command line is escaped bytes: here they are text again.
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         write_atomically(self.folder / MANIFEST, text.encode() + b"\n")
 
     def _take(self, row: dict[str, Any]) -> bool:

@@ -20,6 +20,7 @@ from typing import Any, cast
 from codecbench.audio import Clip
 from codecbench.benchmark.cache import DiskCache
 from codecbench.benchmark.coding import (
+    DEVICE,
     OUT_OF_MEMORY,
     Coded,
     Encoded,
@@ -40,6 +41,7 @@ from codecbench.benchmark.probe import Outcome, Probe
 from codecbench.benchmark.resources import PeakMemory, die_with_parent
 from codecbench.benchmark.scoring import References, Scorer, tokens_of
 from codecbench.errors import CodecbenchError
+from codecbench.metrics.base import Status
 from codecbench.models.base import Codec, OperatingPoint
 
 Message = tuple[Any, ...]
@@ -100,16 +102,16 @@ class Worker:
                 return
         for utterance, points in unit.items:
             yield "start", utterance
-            out_of_memory = False
+            spent = False
             for point, row in self._rows(probe, system, unit, utterance, points):
                 facts = {"system": system.label, "point": point, "dataset": unit.dataset, "utterance": utterance}
                 yield "record", {**facts, **row}
-                out_of_memory |= ["failed", OUT_OF_MEMORY] in [value[:2] for value in row["values"].values()]
+                spent |= any(str(v[1]).startswith((OUT_OF_MEMORY, DEVICE)) for v in row["values"].values())
             if broken := self._broken_rule(probe.codec if probe else None):
                 yield "invalid", system.label, broken
                 return
-            if out_of_memory and system.isolation == "none":
-                yield ("retire",)  # a GPU's allocator does not recover well: a fresh process takes the rest
+            if spent and system.isolation == "none":
+                yield ("retire",)  # a GPU does not recover well in the same process: a fresh one takes the rest
                 return
         yield from self._notes(probe.codec if probe else None, system)
 
@@ -219,7 +221,8 @@ class Worker:
             if point not in wanted:
                 continue
             if isinstance(outcome, SystemFailure):
-                failed = {**facts, **self.scorer.not_coded(reference, ("failed", str(outcome)))}
+                fault: Status = "error" if str(outcome).startswith(DEVICE) else "failed"
+                failed = {**facts, **self.scorer.not_coded(reference, (fault, str(outcome)))}
                 if outcome.trace and (system.label, str(outcome)) not in self._traced:
                     self._traced.add((system.label, str(outcome)))
                     failed["trace"] = outcome.trace

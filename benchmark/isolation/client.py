@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from codecbench.audio import Audio, Clip
-from codecbench.benchmark.coding import OUT_OF_MEMORY, ItemLost, SystemFailure
+from codecbench.benchmark.coding import DEVICE, OUT_OF_MEMORY, ItemLost, SystemFailure
 from codecbench.benchmark.isolation.levels import Level, Limits, files_of
 from codecbench.benchmark.isolation.loading import LoadFailure
 from codecbench.benchmark.isolation.log import CappedLog, printable
@@ -26,7 +26,7 @@ TIMEOUTS_IN_A_ROW = 3
 _FOREIGN = ("crash(SIGKILL)", "crash(SIGTERM)", "crash(SIGINT)", "crash(SIGHUP)")
 _SMALL = 16 << 20
 _REASON_CHARACTERS, _TRACE_CHARACTERS = 400, 2048
-_REASONS = ("exception(", "contract(", "memory", OUT_OF_MEMORY)
+_REASONS = ("exception(", "contract(", "codes(", "memory", OUT_OF_MEMORY, DEVICE)
 
 
 @dataclass(frozen=True)
@@ -198,8 +198,10 @@ class IsolatedCodec(Codec):
             reason = shown(str(answer.facts.get("reason")))
             if not reason.startswith(_REASONS):
                 reason = f"contract(protocol: {reason})"
-            if reason == OUT_OF_MEMORY:
-                self.close()  # a GPU's allocator does not recover well: a fresh process takes the rest
+            if reason == OUT_OF_MEMORY or reason.startswith(DEVICE):
+                self.close()  # neither a GPU's allocator nor its driver recovers: a fresh process takes the rest
+            if reason.startswith(DEVICE) and not again:
+                return self._ask(slot, request, cap, again=True)
             raise SystemFailure(reason, _trace(answer))
         return answer
 

@@ -203,3 +203,21 @@ class Forgetful(Steps):
     def decode_one(self, item: Codes) -> Audio:
         noise = np.random.default_rng().normal(0, 1e-3, item.length)
         return np.asarray(super().decode_one(item) + noise, np.float32)
+
+
+class Loud(Steps):
+    """As `Steps`, three times as loud: much of it beyond full scale."""
+
+    card = steps_called("loud")
+
+    def decode_one(self, item: Codes) -> Audio:
+        return np.asarray(3 * super().decode_one(item), np.float32)
+
+
+class Nothing(Steps):
+    """Returns digital silence."""
+
+    card = Card(**{**vars(steps_called("nothing")), "points": POINTS[:1]})
+
+    def decode_one(self, item: Codes) -> Audio:
+        return np.zeros((1, item.length), np.float32)

@@ -144,6 +144,38 @@ class Leaks(Sound):
             time.sleep(0.01)
 
 
+class LosesTheDevice(Sound):
+    """As after a fault on a GPU: from then on, nothing works in the process."""
+
+    lost: ClassVar[bool] = False
+
+    def deed(self) -> None:
+        type(self).lost = True
+
+    def decode_one(self, item: Codes) -> Audio:
+        if self.lost:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        return super().decode_one(item)
+
+
+class LosesTheDeviceOnce(LosesTheDevice):
+    """But in another process all is well."""
+
+    def deed(self) -> None:
+        type(self).lost = not SMUGGLED.exists()
+        SMUGGLED.touch()
+
+
+class SendsLooseCodes(Sound):
+    """Codes that nobody checked, and one of them is out of range."""
+
+    def encode_one(self, clip: Clip) -> Codes:
+        coded = super().encode_one(clip)
+        if coded.streams[0][0] > 65000:
+            coded.streams[0][0] = 1 << 40
+        return coded
+
+
 class ForksOn(Sound):
     def deed(self) -> None:
         for _ in range(FORKS):

@@ -106,6 +106,8 @@ def sound_but_for_the_deed(codec: IsolatedCodec) -> str:
         ("KillsItself", "crash(SIGKILL)"),
         ("AllocatesAtOnce", "memory"),
         ("Leaks", "memory"),
+        ("LosesTheDevice", "device(CUDA error: device-side assert triggered)"),
+        ("SendsLooseCodes", "codes(stream 0 has codes in [16384, 1099511627776]"),
         ("Daemonises", ""),
         ("ClosesItsOutput", ""),
         ("PatchesNumpy", ""),
@@ -151,6 +153,14 @@ def test_a_host_killed_from_outside_costs_nothing(rogue: Rogue) -> None:
         assert reason(codec) == ""
         killer.join()
         assert codec.process("decode") != pid
+
+
+@pytest.mark.usefixtures("no_leftovers")
+def test_what_a_device_failed_is_tried_once_more(rogue: Rogue) -> None:
+    codec = rogue("LosesTheDeviceOnce")
+    before = codec.process("decode")
+    assert sound_but_for_the_deed(codec) == ""
+    assert codec.process("decode") != before
 
 
 def test_three_timeouts_in_a_row_are_enough(rogue: Rogue) -> None:
