@@ -192,6 +192,8 @@ class Codes:
 
 
 def _check_stream(k: int, stream: NDArray[Any], size: int) -> None:
+    if not hasattr(stream, "dtype"):
+        raise ValueError(f"stream {k} is a {type(stream).__name__}, not integers [F]")
     if stream.ndim != 1 or stream.dtype.kind not in "iu":
         raise ValueError(f"stream {k} is {stream.dtype} {list(stream.shape)}, not integers [F]")
     if size < 1:

@@ -230,19 +230,17 @@ def test_killed_again_and_again_it_ends_in_the_same_bytes(command: Command, run:
     run("Slow", "Raises", "identity", out="whole", check=2)
     arguments, folder = command("Slow", "Raises", "identity", out="torn"), tmp_path / "torn"
     kills = 0
-    chance = random.Random(0)
+    chance = random.Random(0)  # noqa: S311 - moments to kill at, no secrets
     for _ in range(KILLS):
-        delay = chance.uniform(0.3, 4.0)
         with subprocess.Popen(arguments, env=environment(tmp_path), stderr=subprocess.DEVNULL) as process:
-            time.sleep(delay)
+            time.sleep(chance.uniform(0.3, 4.0))
             kills += process.poll() is None
             process.kill()
-    assert kills >= 5
-    print(f"{kills} of {KILLS} killed")
+    assert kills >= KILLS / 4
     done = run("Slow", "Raises", "identity", out="torn", check=2)
     assert results_of(folder) == results_of(tmp_path / "whole")
     # Each kill may cost the rows since the last sync (at most 1 s of them) and the item in hand of two workers.
-    assert rows_on_disk(folder) <= 12 * 7 + 2 * kills
+    assert rows_on_disk(folder) <= 12 * 7 + 5
     assert "Traceback" not in done.stderr
 
 
