@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from codecbench.audio import Clip
@@ -15,7 +17,11 @@ BATCH_CODES = 0.02
 BATCH_AUDIO = 1e-3
 """Relative difference of the output that may come of a batch."""
 
-
+WORK_SECONDS, WORK_TIMES = 0.3, 5
+WORK_LEAST = 1e-3
+"""Seconds below which the clock, not the work, is measured."""
+WORK_SHARE = 0.5
+"""Of a new clip's time; the fastest of a few runs vary by a tenth or two on a machine with other work."""
 THREE = ((0.13, 1.0), (0.07, 0.1), (0.1, 0.5))
 """Seconds and levels of the clips of a list."""
 
@@ -84,6 +90,25 @@ def same_clip_twice(subject: Subject) -> None:
     first, second = subject.encode([subject.clip(0.1, 12)] * 2)
     if disagreement(first, second) > BATCH_CODES:
         raise Failed("the two have different codes")
+
+
+@check()
+def same_work_again(subject: Subject) -> None:
+    """A clip that was coded before takes as long as a new one: nothing is kept from item to item to look fast."""
+    known = subject.clip(WORK_SECONDS, seed=40)
+    subject.round_trip([known])
+    new, again = [], []
+    for k in range(WORK_TIMES):
+        new.append(_seconds(subject, subject.clip(WORK_SECONDS, seed=41 + k)))
+        again.append(_seconds(subject, known))
+    if min(again) < WORK_SHARE * min(new) and min(new) > WORK_LEAST:
+        raise Failed(f"a clip that was coded before takes {min(again):.2g} s, a new one {min(new):.2g} s")
+
+
+def _seconds(subject: Subject, clip: Clip) -> float:
+    started = time.perf_counter()
+    subject.round_trip([clip])
+    return time.perf_counter() - started
 
 
 @check()

@@ -29,6 +29,7 @@ CAUGHT = {
     "NotNested": ("points_nest", "not the first streams"),
     "Adapts": ("encode_again", "other codes"),
     "LeaksInBatch": ("encode_batch", "differ from those it has alone"),
+    "Caches": ("same_work_again", "a clip that was coded before takes"),
     "OrderOfHashes": ("encodes_elsewhere", "100.0% differ"),
     "WritesToInput": ("input_unmodified", "others after encoding"),
     "OneBuffer": ("outputs_own_memory", "share memory"),

@@ -180,6 +180,20 @@ class LeaksInBatch(Honest):
         return super().encode([Clip(clip.samples / peak, RATE) for clip in clips], point)
 
 
+class Caches(Honest):
+    """Slow, but for clips that it has seen."""
+
+    def __init__(self) -> None:
+        self.seen: dict[bytes, Codes] = {}
+
+    def encode_one(self, clip: Clip, streams: int) -> Codes:
+        key = clip.samples.tobytes() + bytes([streams])
+        if key not in self.seen:
+            time.sleep(0.02)
+            self.seen[key] = super().encode_one(clip, streams)
+        return self.seen[key]
+
+
 class OrderOfHashes(Honest):
     """Depends on the seed of Python's hashes."""
 
