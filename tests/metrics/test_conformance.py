@@ -1,6 +1,9 @@
 """The conformance report: golden values for every metric, and a deviation that cannot hide."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -67,6 +70,30 @@ def test_a_metric_that_cannot_run_is_skipped_not_passed(only: Any) -> None:
 
     only(replace(registry.find("stoi"), prepare=absent), replace(registry.find("mel"), name="new"))
     assert [(f.metric, f.status, f.values) for f in conform()] == [("stoi", "skipped", 0), ("new", "no values", 0)]
+
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+MEASURE = """
+import json
+from codecbench.metrics import registry
+from codecbench.metrics.conformance.run import golden, measure
+entries = [e for e in golden() if e.get("rate") == 16000 and not registry.find(e["metric"]).prepare]
+print(json.dumps([[e["metric"], e["case"], e["atol"], measure(registry.find(e["metric"]), e).value] for e in entries]))
+"""
+
+
+@pytest.mark.slow
+def test_the_number_of_threads_does_not_matter() -> None:
+    """A metric takes one pair at a time, so there is no batch to vary."""
+    found = []
+    for threads in ("1", "4"):
+        environment = {**os.environ, **dict.fromkeys(THREADS, threads)}
+        done = subprocess.run([sys.executable, "-c", MEASURE], env=environment, capture_output=True, check=True)
+        found.append(json.loads(done.stdout))
+    one, several = found
+    assert len({metric for metric, *_ in one}) >= 13
+    for (metric, case, atol, value), (*_, other) in zip(one, several, strict=True):
+        assert other == pytest.approx(value, abs=1e-3 * atol), (metric, case)
 
 
 def test_texts_are_heard_not_transcribed() -> None:
