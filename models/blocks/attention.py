@@ -1,0 +1,109 @@
+"""Attention over steps, with a cache of keys and values, and over a memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from codecbench.models.blocks.positions import rotate
+
+
+class KeyValueCache:
+    """The keys and values of the steps so far, of every layer and request, in memory that is taken once.
+
+    Requests of a batch may have different numbers of steps: `lengths` ``[B]``. What lies beyond a request's length is
+    padding, which no step attends to and the next steps overwrite.
+    """
+
+    def __init__(
+        self, batch: int, capacity: int, *, layers: int, heads: int, size: int,
+        device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
+    ) -> None:  # fmt: skip
+        self.keys = torch.zeros(layers, batch, heads, capacity, size, device=device, dtype=dtype)
+        self.values = torch.zeros_like(self.keys)
+        self.lengths = torch.zeros(batch, dtype=torch.long, device=device)
+        self.longest = 0
+        """The longest of `lengths`."""
+
+    def reach(self, steps: int) -> int:
+        """Steps of the longest request once `steps` more have come; ValueError if there is no room for them."""
+        capacity = self.keys.shape[3]
+        if self.longest + steps > capacity:
+            raise ValueError(f"the cache holds {capacity} steps, too few for {steps} more after {self.longest}")
+        return self.longest + steps
+
+    def append(self, layer: int, keys: Tensor, values: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Write `keys` and `values` ``[B, H, F, D]`` of `layer` at `places` ``[B, F]``; all that there now are."""
+        index = places[:, None, :, None].expand_as(keys)
+        self.keys[layer].scatter_(2, index, keys)
+        self.values[layer].scatter_(2, index, values)
+        filled = self.reach(keys.shape[2])
+        return self.keys[layer, :, :, :filled], self.values[layer, :, :, :filled]
+
+    def advance(self, counts: Tensor | None, steps: int) -> None:
+        """`steps` came in every layer, of which `counts` ``[B]`` are each request's own; None for all."""
+        self.lengths += steps if counts is None else counts
+        self.longest = self.reach(steps) if counts is None else int(self.lengths.max())
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What cross-attention looks at: every layer's keys and values ``[B, H, M, D]``, and which are not padding."""
+
+    layers: Sequence[tuple[Tensor, Tensor]]
+    visible: Tensor
+    """``[B, 1, 1, M]``; at least one of every request."""
+
+
+class Attention(nn.Module):
+    """Attention of queries ``[B, F, C]`` to keys of their own or of a memory; several heads may share a key.
+
+    Args:
+        dimension: Channels of the queries and the output.
+        heads: Heads of the queries.
+        key_heads: Heads of the keys and values, a divisor of `heads`.
+        memory: Channels of what the keys and values are made of.
+        bias: All four projections add one.
+    """
+
+    def __init__(self, dimension: int, heads: int, key_heads: int, memory: int, *, bias: bool) -> None:
+        super().__init__()
+        if dimension % heads or heads % key_heads:
+            raise ValueError(f"{dimension} channels, {heads} heads and {key_heads} heads of keys do not divide")
+        self.size = dimension // heads
+        self.query = nn.Linear(dimension, dimension, bias=bias)
+        self.key = nn.Linear(memory, key_heads * self.size, bias=bias)
+        self.value = nn.Linear(memory, key_heads * self.size, bias=bias)
+        self.output = nn.Linear(dimension, dimension, bias=bias)
+
+    def project(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values ``[B, H, M, D]`` of `memory` ``[B, M, C]``."""
+        return self._split(self.key(memory)), self._split(self.value(memory))
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, turn: Tensor | None = None) -> Tensor:
+        """Attend.
+
+        Args:
+            x: What asks ``[B, F, C]``.
+            keys: ``[B, H, M, D]``.
+            values: As the keys.
+            mask: ``[B, 1 or H, F or 1, M]``: what is visible (boolean), or is added to the logits.
+            turn: The rotation of the queries, as of `positions.rotation`.
+
+        Returns:
+            ``[B, F, C]``.
+        """
+        query = self._split(self.query(x))
+        if turn is not None:
+            query = rotate(query, turn)
+        shared = keys.shape[1] != query.shape[1]
+        out = functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask, enable_gqa=shared)
+        return cast("Tensor", self.output(out.transpose(1, 2).flatten(2)))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:2], -1, self.size).transpose(1, 2)

@@ -1,0 +1,249 @@
+"""The Transformer of language models: causal, prefix-causal or bidirectional, with a cache of keys and values.
+
+Every language model here is a configuration of it, but for EnCodec's: `transformer.StreamingTransformer` sees a limited
+past, and must repeat the release's sums to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from codecbench.models.blocks.attention import Attention, KeyValueCache, Memory
+from codecbench.models.blocks.positions import PERIOD, Positions, buckets, rotate, rotation, waves
+
+
+@dataclass(frozen=True)
+class BackboneShape:
+    """The shape of a `Backbone`.
+
+    Attributes:
+        dimension: Channels of a step.
+        layers: Number of layers.
+        heads: Heads of each attention.
+        hidden: Channels inside a layer's feed-forward part.
+        key_heads: Heads of the keys and values; None for as many as `heads`.
+        norm: ``layer`` or ``rms`` normalisation.
+        norm_first: Normalise what goes into each part, else what comes out of it with its input added.
+        final_norm: Normalise the output.
+        epsilon: Of the normalisations.
+        activation: ``gelu``, ``relu``, or ``swiglu`` (a gated SiLU).
+        attention_bias, hidden_bias: The linear layers of attention and of the feed-forward part add a bias.
+        cross: Every layer has cross-attention to a memory.
+        memory: Channels of the memory; None for `dimension`.
+        positions: How steps know where they are.
+        first_place: The number of the first step, for positions that are added.
+        longest: Steps that learned positions are for.
+        period: Of rotary positions, as `positions.PERIOD`.
+        buckets, furthest: Of relative positions, as of `positions.buckets`.
+        causal: No step sees a later one, unless both are in the prefix; else all see all.
+    """
+
+    dimension: int
+    layers: int
+    heads: int
+    hidden: int
+    key_heads: int | None = None
+    norm: Literal["layer", "rms"] = "layer"
+    norm_first: bool = True
+    final_norm: bool = True
+    epsilon: float = 1e-5
+    activation: Literal["gelu", "relu", "swiglu"] = "gelu"
+    attention_bias: bool = True
+    hidden_bias: bool = True
+    cross: bool = False
+    memory: int | None = None
+    positions: Positions = "none"
+    first_place: int = 0
+    longest: int = 0
+    period: float = PERIOD
+    buckets: int = 32
+    furthest: int = 128
+    causal: bool = True
+
+
+def _norm(shape: BackboneShape) -> nn.Module:
+    kind = nn.LayerNorm if shape.norm == "layer" else nn.RMSNorm
+    return kind(shape.dimension, eps=shape.epsilon)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with an activation between, which a third may gate."""
+
+    def __init__(self, shape: BackboneShape) -> None:
+        super().__init__()
+        self.activation = shape.activation
+        self.inner = nn.Linear(shape.dimension, shape.hidden, bias=shape.hidden_bias)
+        self.outer = nn.Linear(shape.hidden, shape.dimension, bias=shape.hidden_bias)
+        if shape.activation == "swiglu":
+            self.gate = nn.Linear(shape.dimension, shape.hidden, bias=shape.hidden_bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, F, C]`` in and out."""
+        hidden = self.inner(x)
+        if self.activation == "swiglu":
+            hidden = functional.silu(self.gate(x)) * hidden
+        else:
+            hidden = functional.gelu(hidden) if self.activation == "gelu" else functional.relu(hidden)
+        return cast("Tensor", self.outer(hidden))
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What all layers share in one call."""
+
+    places: Tensor
+    """Number of each step ``[B, F]``."""
+    mask: Tensor
+    turn: Tensor | None
+    cache: KeyValueCache | None
+    memory: Memory | None
+
+
+class BackboneLayer(nn.Module):
+    """Self-attention, cross-attention to a memory if there is one, and feed-forward; each is added to its input."""
+
+    def __init__(self, shape: BackboneShape) -> None:
+        super().__init__()
+        self.norm_first = shape.norm_first
+        size, heads = shape.dimension, shape.heads
+        self.attention = Attention(size, heads, shape.key_heads or heads, size, bias=shape.attention_bias)
+        self.attention_norm = _norm(shape)
+        if shape.cross:
+            self.cross = Attention(size, heads, heads, shape.memory or size, bias=shape.attention_bias)
+            self.cross_norm = _norm(shape)
+        self.feed = FeedForward(shape)
+        self.feed_norm = _norm(shape)
+
+    def forward(self, x: Tensor, index: int, call: _Call) -> Tensor:
+        """Run over `x` ``[B, F, C]`` as the layer number `index`."""
+        normed = self.attention_norm(x) if self.norm_first else x
+        keys, values = self.attention.project(normed)
+        if call.turn is not None:
+            keys = rotate(keys, call.turn)
+        if call.cache is not None:
+            keys, values = call.cache.append(index, keys, values, call.places)
+        x = x + self.attention(normed, keys, values, call.mask, call.turn)
+        x = x if self.norm_first else self.attention_norm(x)
+        if call.memory is not None:
+            normed = self.cross_norm(x) if self.norm_first else x
+            x = x + self.cross(normed, *call.memory.layers[index], call.memory.visible)
+            x = x if self.norm_first else self.cross_norm(x)
+        if self.norm_first:
+            return cast("Tensor", x + self.feed(self.feed_norm(x)))
+        return cast("Tensor", self.feed_norm(x + self.feed(x)))
+
+
+class Backbone(nn.Module):
+    """`BackboneLayer` in a row.
+
+    A request's output does not depend on the others of its batch, nor on how its steps are split into calls with a
+    cache, but for rounding.
+    """
+
+    def __init__(self, shape: BackboneShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.layers = nn.ModuleList(BackboneLayer(shape) for _ in range(shape.layers))
+        self.norm = _norm(shape) if shape.final_norm else nn.Identity()
+        if shape.positions == "learned":
+            self.places = nn.Embedding(shape.first_place + shape.longest, shape.dimension)
+        if shape.positions == "relative":
+            self.distances = nn.Embedding(shape.buckets, shape.heads)
+
+    def cache(self, batch: int, capacity: int) -> KeyValueCache:
+        """An empty cache for `batch` requests of up to `capacity` steps."""
+        shape = self.shape
+        like = next(self.parameters())
+        return KeyValueCache(
+            batch, capacity, layers=shape.layers, heads=shape.key_heads or shape.heads,
+            size=shape.dimension // shape.heads, device=like.device, dtype=like.dtype,
+        )  # fmt: skip
+
+    def memory(self, memory: Tensor, counts: Tensor | None = None) -> Memory:
+        """The keys and values of `memory` ``[B, M, C]``, once for all calls.
+
+        Args:
+            memory: What cross-attention looks at, padded at its end.
+            counts: How many of a request's ``M`` are not padding ``[B]``, 1 at least; None for all.
+        """
+        layers = [cast("BackboneLayer", layer).cross.project(memory) for layer in self.layers]
+        if counts is None:
+            counts = torch.full(memory.shape[:1], memory.shape[1], device=memory.device)
+        visible = torch.arange(memory.shape[1], device=memory.device) < counts[:, None]
+        return Memory(layers, visible[:, None, None])
+
+    def forward(
+        self, x: Tensor, *, cache: KeyValueCache | None = None, counts: Tensor | None = None,
+        prefix: Tensor | None = None, memory: Memory | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Run over the steps `x`.
+
+        Args:
+            x: Steps ``[B, F, C]`` that follow those in `cache`, padded at their end.
+            cache: Takes these steps too. Of a model that is not causal, it holds whole sequences only.
+            counts: How many of a request's ``F`` steps are not padding ``[B]``; None for all.
+            prefix: How many of a request's steps ``[B]``, of all calls together, see each other whatever their order;
+                the first call has them all.
+            memory: What `memory` returned, if there is cross-attention; None leaves it out.
+
+        Returns:
+            ``[B, F, C]``; that of padding means nothing.
+        """
+        batch, steps, _ = x.shape
+        start = torch.zeros(batch, dtype=torch.long, device=x.device) if cache is None else cache.lengths
+        filled = steps if cache is None else cache.reach(steps)
+        if self.shape.positions == "learned" and filled > self.shape.longest:
+            raise ValueError(f"{filled} steps, where the model has positions for {self.shape.longest}")
+        places = start[:, None] + torch.arange(steps, device=x.device)
+        ends = start + (steps if counts is None else counts)
+        shape = self.shape
+        turn = rotation(places, shape.dimension // shape.heads, shape.period) if shape.positions == "rotary" else None
+        call = _Call(places, self._mask(places, ends, prefix, filled, x.dtype), turn, cache, memory)
+        x = self._placed(x, places)
+        for index, layer in enumerate(self.layers):
+            x = layer(x, index, call)
+        if cache is not None:
+            cache.advance(counts, steps)
+        return cast("Tensor", self.norm(x))
+
+    def _placed(self, x: Tensor, places: Tensor) -> Tensor:
+        shape, places = self.shape, places + self.shape.first_place
+        if shape.positions == "learned":
+            return cast("Tensor", x + self.places(places))
+        if shape.positions in ("cos_sin", "sin_cos"):
+            added = waves(places, shape.dimension, cosines_first=shape.positions == "cos_sin")
+            return x + added.to(x.dtype)
+        return x
+
+    def _mask(self, places: Tensor, ends: Tensor, prefix: Tensor | None, filled: int, dtype: torch.dtype) -> Tensor:
+        """What steps at `places` see of the first `filled`: boolean ``[B, 1, F, M]``, or biases ``[B, H, F, M]``."""
+        last = places if self.shape.causal else (ends - 1)[:, None].expand_as(places)
+        if prefix is not None:
+            last = torch.maximum(last, prefix[:, None] - 1)
+        keys = torch.arange(filled, device=places.device)
+        visible = (keys <= last[..., None])[:, None]
+        if self.shape.positions != "relative":
+            return visible
+        distance = keys - places[..., None]
+        found = buckets(distance, self.shape.buckets, self.shape.furthest, both_ways=not self.shape.causal)
+        bias = self.distances(found).permute(0, 3, 1, 2).to(dtype)
+        return cast("Tensor", bias.masked_fill(~visible, float("-inf")))
+
+
+def split_packed(state: dict[str, Tensor], packed: str, names: Sequence[str]) -> dict[str, Tensor]:
+    """`state` with every tensor whose name ends in `packed` split, along its first axis, into equal parts `names`."""
+    found = {}
+    for name, tensor in state.items():
+        if name.endswith(packed):
+            stem = name.removesuffix(packed)
+            parts = tensor.chunk(len(names))
+            found.update({stem + part: value for part, value in zip(names, parts, strict=True)})
+        else:
+            found[name] = tensor
+    return found
