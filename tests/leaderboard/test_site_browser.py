@@ -56,7 +56,7 @@ def hostile_site(hostile_run: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.mark.parametrize(
     "scenario",
     ["everyPage", "accessible", "links", "stateOfScores", "stateOfUtterances", "drillDown", "keyboard",
-     "hostileAddresses", "degraded"],
+     "hostileAddresses", "degraded", "stateOfCharts", "stateOfMatrices", "tips", "hostileCharts"],
 )  # fmt: skip
 def test_the_site(visit: Callable[[Path, str], Any], site: Path, scenario: str) -> None:
     visit(site, scenario)
@@ -68,6 +68,13 @@ def test_hostile_text_is_text(visit: Callable[[Path, str], Any], hostile_site: P
     assert "{{7*7}}{% raw %}" in shown
     assert "49" not in re.findall(r"\{\{7\*7\}\}|\b49\b", shown)
     assert "\u202e" not in shown
+
+
+def test_hostile_names_in_charts_are_text(visit: Callable[[Path, str], Any], hostile_site: Path) -> None:
+    labels = visit(hostile_site, "hostileCharted")
+    assert len(labels) == 15
+    assert {"{{7*7}}{% raw %}", "&#x3c;script&#x3e;", "=1+1", "__proto__"} <= set(labels)
+    assert all(len(label) <= 40 or "\u0301" in label for label in labels)
 
 
 def test_hostile_text_is_accessible(visit: Callable[[Path, str], Any], hostile_site: Path) -> None:

@@ -72,8 +72,11 @@
     figure.querySelectorAll("style").forEach((node) => node.remove()); // the page's sheet holds it: the policy allows no other
     figure.querySelectorAll("g[aria-label]").forEach((node) => node.setAttribute("role", "group"));
     figure.setAttribute("role", "group");
-    figure.append(svg("text", { x: 4, y: 14, class: "axis-title", "text-anchor": "start" }, y.title), svg("text", { x: width - right, y: height - 8, class: "axis-title", "text-anchor": "end" }, x.title));
-    holder.replaceChildren(figure);
+    const cut = (text) => (text.length > width / 6.6 ? `${text.slice(0, Math.floor(width / 6.6) - 1)}…` : text);
+    figure.append(svg("text", { x: 4, y: 14, class: "axis-title", "text-anchor": "start" }, cut(y.title)), svg("text", { x: width - right, y: height - 8, class: "axis-title", "text-anchor": "end" }, cut(x.title)));
+    const around = document.createElement("div"); // an SVG that listens for focus is a stop of the tab key in Chromium
+    around.append(figure);
+    holder.replaceChildren(around);
     return figure;
   }
 
@@ -86,7 +89,7 @@
       node.addEventListener("blur", hideTip);
       node.addEventListener("keydown", (event) => { if (event.key === "Enter" && points[k].href) location.href = points[k].href; });
     });
-    rove(figure, nodes);
+    rove(figure.parentNode, nodes);
     const box = figure.viewBox.baseVal;
     const nearest = (event) => {
       const rect = figure.getBoundingClientRect(), scale = rect.width / box.width;

@@ -1,5 +1,5 @@
-// The pages of matrices: differences in pairs, and BD-rates. A cell says what it is without colour: ▲ better, ▼ worse,
-// = a tie; what there is no number for says why.
+// The pages of matrices: differences in pairs, and BD-rates. A cell says what it is without colour (▲ better, ▼ worse,
+// = a tie), and why where there is no number.
 (() => {
   "use strict";
   const { el, name, readState } = self.codecbench;
@@ -30,7 +30,7 @@
       const found = cell(a, b);
       if (!found) { walk.push(null); return el("td", { className: "same", textContent: DASH }); }
       const control = found.node.firstElementChild;
-      control.setAttribute("aria-label", found.tip.filter(Boolean).join(", "));
+      control.append(el("span", { className: "away", textContent: ` ${found.tip.filter(Boolean).join(", ")}` }));
       walk.push(control);
       tips.set(control, found.tip);
       return found.node;
@@ -86,16 +86,18 @@
       function pair(i, j) {
         const [a, z] = i < j ? [i, j] : [j, i], turned = i > j;
         const k = a * size - (a * (a + 1)) / 2 + (z - a - 1);
-        const sign = turned ? -1 : 1, better = column("better")[k];
+        const sign = turned ? -1 : 1, better = column("better")[k], low = column("low")[k], high = column("high")[k];
+        const verdict = better ? ((better === 1) !== turned ? "better" : "worse") : Number.isNaN(low) ? "unknown" : low > 0 || high < 0 ? "open" : "tie";
         return {
-          difference: sign * column("difference")[k], low: turned ? -column("high")[k] : column("low")[k], high: turned ? -column("low")[k] : column("high")[k],
+          difference: sign * column("difference")[k], low: turned ? -high : low, high: turned ? -low : high,
           p: column("p")[k], adjusted: column("adjusted")[k], wins: turned ? 1 - column("wins")[k] : column("wins")[k],
-          items: column("items")[k], clusters: column("clusters")[k], verdict: better === 0 ? 0 : (better === 1) !== turned ? 1 : -1,
+          items: column("items")[k], clusters: column("clusters")[k], verdict,
         };
       }
       const text = (value) => signed(value, digits);
       const label = (entry) => `${entry.system} ${entry.point}`;
-      const words = { 1: "certainly better", "-1": "certainly worse", 0: "a tie: no certain difference" };
+      const words = { better: "certainly better", worse: "certainly worse", tie: "a tie: no certain difference", open: "not called better: the better one lacks items", unknown: "no interval" };
+      const marks = { better: "▲ ", worse: "▼ ", tie: "= ", open: "≠ ", unknown: "" };
       function href(i, j) {
         const [x, y] = [entries[i], entries[j]];
         return data.meta.rows ? `${root}${data.meta.rows}#${new URLSearchParams({ entry: x.key, vs: y.key, of: metric.name, sort: "difference" })}`
@@ -110,18 +112,17 @@
       matrix($("matrix"), `${metric.title}, ${section.title}, ${facts.band} kbps: the row’s entry minus the column’s, with its 95 % interval`, "minus", heads, (i, j) => {
         if (i === j) return null;
         const of = pair(i, j);
-        const mark = Number.isNaN(of.difference) ? DASH : { 1: "▲ ", "-1": "▼ ", 0: "= " }[of.verdict] + text(of.difference);
+        const mark = Number.isNaN(of.difference) ? DASH : marks[of.verdict] + text(of.difference);
         const link = el("a", { href: href(i, j) }, el("span", { className: "v", textContent: mark }), el("small", { textContent: Number.isNaN(of.difference) ? "no common item" : interval(of.low, of.high, text) }));
-        const kind = { 1: "better", "-1": "worse", 0: "tie" }[of.verdict];
-        return { node: el("td", { className: `${kind}${of.adjusted < SIGNIFICANT ? " firm" : ""}` }, link), tip: tip(i, j, of) };
+        return { node: el("td", { className: `${of.verdict}${of.adjusted < SIGNIFICANT ? " firm" : ""}` }, link), tip: tip(i, j, of) };
       });
       const count = (size * (size - 1)) / 2;
       let ties = 0;
-      for (let i = 0; i < size; i++) for (let j = i + 1; j < size; j++) ties += pair(i, j).verdict === 0;
+      for (let i = 0; i < size; i++) for (let j = i + 1; j < size; j++) ties += pair(i, j).verdict === "tie";
       $("status").textContent = `${size} entries, ${count} ${count === 1 ? "pair" : "pairs"}, ${ties} of them ${ties === 1 ? "a tie" : "ties"}${facts.left ? `; of ${size + facts.left} entries in this band the ${meta.most} with the best means are compared` : ""}.`;
       $("warning").textContent = facts.warning ? `${facts.warning[0].toUpperCase()}${facts.warning.slice(1)}.` : "";
       $("warning").hidden = !facts.warning;
-      $("about").textContent = `▲ the row is certainly better, ▼ certainly worse: the interval leaves out 0, and the better one lacks no item. = a tie. Bold: p below ${SIGNIFICANT} after Holm’s adjustment for the ${count} pairs of this matrix. `
+      $("about").textContent = `▲ the row is certainly better, ▼ certainly worse: the interval leaves out 0, and the better one lacks no item (≠: it lacks some). = a tie. Bold: p below ${SIGNIFICANT} after Holm’s adjustment for the ${count} pairs of this matrix. `
         + `${higher ? "Higher" : "Lower"} is better. ${facts.drawn} resampled; p from ${facts.exact ? "all" : ""} ${facts.swaps.toLocaleString("en")} swaps. ${data.meta.rows ? "A cell leads to the utterances of both, the largest differences first." : "A cell leads to the comparison of both."}`;
       $("table").hidden = false;
       const rows = [];
@@ -182,7 +183,7 @@
         value, low, high, overlap: Number.isNaN(overlap) ? "" : `${fixed(100 * overlap, 0)} %`, reason: data.meta.words[column("reason")[k]], note: data.meta.words[column("note")[k]],
         points: `${column("points")[2 * k]} and ${column("points")[2 * k + 1]}`, from: column("range")[2 * k], to: column("range")[2 * k + 1],
         text: Number.isNaN(value) ? "n/a" : text(value), interval: Number.isNaN(value) ? "" : interval(low, high, text),
-        verdict: low > 0 ? 1 : high < 0 ? -1 : 0,
+        verdict: Number.isNaN(low) ? "unknown" : low > 0 ? "worse" : high < 0 ? "better" : "tie",
       };
     }
     const percent = (value) => `${signed(value, Math.abs(value) < 10 ? 1 : 0)} %`;
@@ -221,10 +222,9 @@
         if (a === t) return null;
         const r = rate(a, t);
         const button = el("button", { type: "button", "aria-pressed": String(systems[a].key === systems[at].key && systems[t].key === test) },
-          el("span", { className: "v", textContent: r.reason ? "n/a" : `${r.verdict === 0 ? "= " : ""}${r.text}` }), el("small", {}, el("bdi", { textContent: r.reason || `${r.interval}` })), r.reason ? null : el("small", { textContent: `overlap ${r.overlap}` }));
+          el("span", { className: "v", textContent: r.reason ? "n/a" : `${r.verdict === "tie" ? "= " : ""}${r.text}` }), el("small", {}, el("bdi", { textContent: r.reason || `${r.interval}` })), r.reason ? null : el("small", { textContent: `overlap ${r.overlap}` }));
         button.addEventListener("click", () => { $("anchor").value = systems[a].key; test = systems[t].key; refresh().then(() => $("difference").scrollIntoView({ block: "nearest" })); });
-        const kind = r.reason ? "na" : { 1: "worse", "-1": "better", 0: "tie" }[r.verdict];
-        return { node: el("td", { className: kind }, button), tip: [`${systems[t].title} against ${systems[a].title}`, r.reason ? `n/a: ${r.reason}` : `${r.text} ${what} (${r.interval})`, r.reason ? "" : `overlap ${r.overlap}, ${r.points} points`, r.note] };
+        return { node: el("td", { className: r.reason ? "na" : r.verdict }, button), tip: [`${systems[t].title} against ${systems[a].title}`, r.reason ? `n/a: ${r.reason}` : `${r.text} ${what} (${r.interval})`, r.reason ? "" : `overlap ${r.overlap}, ${r.points} points`, r.note] };
       });
       curve(data, systems, at, systems.findIndex((system) => system.key === test), metric, axis, what);
     }

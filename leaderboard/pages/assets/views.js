@@ -19,7 +19,7 @@
           if (packed) unpack(packed).then(done, fail); else fail(new Error(`The file ${path} is damaged.`));
           script.remove();
         });
-        script.addEventListener("error", () => fail(new Error(`The file ${path} is missing: it must stand beside the pages.`)));
+        script.addEventListener("error", () => { loaded.delete(path); fail(new Error(`The file ${path} is missing: it must stand beside the pages.`)); });
         document.head.append(script);
       }));
     }
