@@ -123,7 +123,7 @@ class Touched:
         type(self).touched = True
         return (int, ("1",))
 
-    __index__ = __int__ = __reduce__  # type: ignore[assignment]
+    __index__ = __int__ = __reduce__
 
 
 STREAMS = {
