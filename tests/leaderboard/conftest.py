@@ -274,3 +274,49 @@ def with_transcripts(draft: Draft) -> None:
 def two_datasets_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The full run on two datasets, with transcripts of the outputs."""
     return synthesise(tmp_path_factory.mktemp("runs") / "two", datasets=("demo", "other"), edit=with_transcripts)
+
+
+def keep_audio(run: Path, utterances: Iterable[str], seconds: float = 1.5, rate: int = 16_000) -> Path:
+    """Put recordings of these utterances beside a run as its runner does, and texts of all: each entry another tone."""
+    import hashlib
+    import io
+
+    import soundfile
+
+    def put(samples: np.ndarray[Any, Any]) -> str:
+        buffer = io.BytesIO()
+        soundfile.write(buffer, samples, rate, format="FLAC", subtype="PCM_16")
+        name = f"{hashlib.sha256(buffer.getvalue()).hexdigest()}.flac"
+        path = run / "evidence" / name[:2] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(buffer.getvalue())
+        return name
+
+    time, rows, kept = np.arange(int(seconds * rate)) / rate, pd.read_parquet(run / "results.parquet"), set(utterances)
+    items = rows[rows["utterance"] != "*"][["system", "point", "dataset", "utterance"]].drop_duplicates()
+    evidence = []
+    for k, item in enumerate(items.sort_values(list(items)).to_dict("records")):
+        seed = int(hashlib.sha256(item["utterance"].encode()).hexdigest()[:8], 16)
+        noise = np.random.default_rng(seed).normal(size=len(time))
+        files = {"codes": None, "output": None, "reference": None}
+        if item["utterance"] in kept:
+            tone = 0.05 * (1 + k % 4) * np.sin(2 * np.pi * (300 + 40 * (k % 40)) * time)
+            files |= {"output": put(0.02 * noise + tone), "reference": put(0.1 * noise)}
+        texts = {"said": "the quick brown fox", "output": "the brown red fox", "output:base": "the quick brown fox"}
+        evidence.append({**item, **files, "texts": json.dumps({**texts, "original": "the quick brown socks"})})
+    pd.DataFrame(evidence).to_parquet(run / "evidence.parquet", index=False)
+    return run
+
+
+FEW_SYSTEMS = {
+    name: SYSTEMS[name] | {"rates": SYSTEMS[name]["rates"][:2]} for name in ("encodec_24khz", "opus", "mimi")
+}
+
+
+@pytest.fixture(scope="session")
+def audible_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three systems at two points each on two datasets, which kept audio of three utterances and all texts."""
+    folder = tmp_path_factory.mktemp("runs") / "audible"
+    run = synthesise(folder, systems=FEW_SYSTEMS, datasets=("demo", "other"), items=6, metrics=["mel", "wer"],
+                     trouble=False)  # fmt: skip
+    return keep_audio(run, ["utt000", "utt002", "utt004"])

@@ -8,11 +8,13 @@ import fs from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 import puppeteer from "puppeteer-core";
-import * as scenarios from "./scenarios.mjs";
+import * as listening from "./listening.mjs";
+import * as site from "./scenarios.mjs";
 
-const [browserName, executablePath, site, scenario] = process.argv.slice(2);
+const scenarios = { ...site, ...listening };
+const [browserName, executablePath, folderOfSite, scenario] = process.argv.slice(2);
 const chromium = browserName === "chromium";
-const folder = pathToFileURL(path.resolve(site)).href;
+const folder = pathToFileURL(path.resolve(folderOfSite)).href;
 const browser = await puppeteer.launch({
   browser: chromium ? "chrome" : "firefox",
   executablePath,
@@ -25,9 +27,9 @@ const browser = await puppeteer.launch({
 
 const problems = [];
 const context = {
-  browser, chromium, site,
+  browser, chromium, site: folderOfSite,
   address: (file) => `${folder}/${file.split("/").map(encodeURIComponent).join("/")}`,
-  files: fs.readdirSync(site, { recursive: true }).map((name) => name.split(path.sep).join("/")).sort(),
+  files: fs.readdirSync(folderOfSite, { recursive: true }).map((name) => name.split(path.sep).join("/")).sort(),
   // A new page; `before` runs in it before any script of its own.
   async open(file, { hash = "", width = 1280, height = 900, before = null, script = true, dark = false, expect = [] } = {}) {
     const page = await browser.newPage();
@@ -43,7 +45,7 @@ const context = {
       const url = request.url();
       if (!url.startsWith(`${folder}/`) && !/^(data:|blob:|about:)/.test(url)) problems.push(`${file} asks for ${url}`);
     });
-    page.on("requestfailed", (request) => problems.push(`${file} could not load ${request.url()}`));
+    page.on("requestfailed", (request) => allowed(request.url()) || problems.push(`${file} could not load ${request.url()}`));
     if (before) await page.evaluateOnNewDocument(before);
     await page.goto(context.address(file) + hash, { waitUntil: "load" });
     if (script) await page.waitForFunction(() => document.documentElement.dataset.ready, { timeout: 30_000 });

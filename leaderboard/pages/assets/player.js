@@ -174,6 +174,7 @@
           row.rating ?? row.about, row.rating ? row.about : el("span", { className: "tools" }, ...(row.tools ?? [])));
       }));
       this.chosen = -1;
+      this.picked = false;
       this.refresh();
     }
 
@@ -185,7 +186,7 @@
         row.about.className = take?.error ? "about failed" : "about";
         row.about.textContent = take?.error ?? (take?.buffer ? (this.mode === "open" ? this.facts(row.key, gains.get(row.key)) : "") : "loading");
       });
-      if (!this.ready(this.shown[this.chosen]?.key)) {
+      if (!this.picked || !this.ready(this.shown[this.chosen]?.key)) { // recordings come in any order
         this.chosen = this.shown.findIndex((row) => this.ready(row.key));
         if (this.chosen >= 0) this.engine.select(this.shown[this.chosen].key);
       }
@@ -218,6 +219,7 @@
       await Promise.race([context.resume(), new Promise((done) => { setTimeout(done, 1500); })]);
       if (context.state !== "running") { this.say("The browser gives no sound: is there a device, and may this page use it?"); return; }
       if (this.closed || this.engine.playing) return;
+      this.picked = true;
       this.engine.play();
       this.say(`Playing ${this.label()}.`);
       this.refresh();
@@ -229,7 +231,10 @@
     select(k) {
       if (!this.shown[k] || !this.ready(this.shown[k].key)) return;
       this.chosen = k;
+      this.picked = true;
+      const walked = this.list.contains(document.activeElement) && document.activeElement.name === "voice";
       this.shown[k].radio.checked = true;
+      if (walked) this.shown[k].radio.focus();
       this.engine.select(this.shown[k].key);
       this.say(`${this.label()}.`);
       this.show();

@@ -104,10 +104,7 @@
     }
     let context;
     try { context = new OfflineAudioContext(1, 1, rate); } catch { context = new OfflineAudioContext(1, 1, 48000); }
-    let buffer;
-    try { buffer = await context.decodeAudioData(bytes.buffer.slice(0)); } catch { throw new Error("cannot be decoded by this browser"); }
-    if (!buffer.length) throw new Error("has no samples");
-    return buffer;
+    try { return await context.decodeAudioData(bytes.buffer.slice(0)); } catch { throw new Error("cannot be decoded by this browser"); }
   }
 
   // ---- loudness ----------------------------------------------------------------------------------------------

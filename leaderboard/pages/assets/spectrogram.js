@@ -17,7 +17,7 @@
   const hertz = (m) => 700 * (10 ** (m / 2595) - 1);
   const kilo = (f) => (f < 1000 ? `${Math.round(f)} Hz` : `${(f / 1000).toFixed(f < 10000 ? 1 : 0)} kHz`);
 
-  // Levels in dB (a sine at full scale: 0) of `ROWS` rows of equal width in mel by time: {db, columns, rate, seconds}.
+  // Levels in dB (of a sine at full scale: about 0) of `ROWS` rows of equal width in mel by time: {db, columns, rate, seconds}.
   function analyse(samples, rate) {
     const n = Math.max(256, 2 ** Math.round(Math.log2(0.03 * rate)));
     const hop = Math.max(n / 4, Math.ceil(samples.length / MOST_COLUMNS));
@@ -63,7 +63,7 @@
     for (let r = 0; r < ROWS; r++) {
       let loud = 0;
       for (let c = 0; c < picture.columns; c++) loud += picture.db[c * ROWS + r] > top - AUDIBLE;
-      if (loud > picture.columns / 50) reach = r;
+      if (loud > picture.columns / 20) reach = r;
     }
     if (reach < 0) return "nothing within 60 dB of the loudest part of the original";
     return `reaches up to about ${kilo(hertz((mel(picture.rate / 2) * (reach + 1)) / ROWS))}`;
