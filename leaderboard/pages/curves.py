@@ -24,6 +24,8 @@ from codecbench.leaderboard.stats import Estimate
 from codecbench.leaderboard.text import ARROWS, clean, interval_note
 
 CHARTS = ("plot.js", "plot.LICENCE.txt", "charts.css", "views.js", "charts.js", "curves.js", "matrices.js")
+MOST_IN_FRONT = 400
+"""Entries of a track that are compared each with each; a larger track has no front, and the page says so."""
 FRONTS: tuple[Front, ...] = ("", "off", "tied", "on")
 """The codes of the columns ``front.<axis>.<metric>``."""
 
@@ -132,7 +134,8 @@ def _columns(site: Site, section: Section) -> dict[str, Any]:
                      "href": system_path(name), "place": places.get(name, -1)} for name in systems],
         "axes": [_axis_view(axis) for axis in axes],
         "metrics": [{**metric_view(m), "digits": digits[m.name]} for m in metrics],
-        "why": [clean(reason)[:300] for reason in why],
+        "why": [clean(reason)[:300] for reason in why], "frontless": [
+            clean(t) for t in _tracks(section) if sum(row.track == t for row in section.rows) > MOST_IN_FRONT],
     }  # fmt: skip
     return {"meta": meta, **columns}
 
@@ -141,13 +144,17 @@ def _axis_view(axis: Axis) -> dict[str, Any]:
     return {"name": axis.name, "title": axis.title, "unit": axis.unit, "log": axis.log, "lower": axis.lower_is_better}
 
 
+def _tracks(section: Section) -> list[str]:
+    return list(dict.fromkeys(row.track for row in section.rows))
+
+
 def _fronts(
     site: Site, section: Section, metric: Metric, cost: dict[str, dict[Entry, Estimate]]
 ) -> dict[str, np.ndarray]:
     """The front over each axis, a code of `FRONTS` an entry; an entry is only compared with those of its track."""
-    tracks = list(dict.fromkeys(row.track for row in section.rows))
     entries = [(row.system, row.point) for row in section.rows]
-    own = {track: {(r.system, r.point) for r in section.rows if r.track == track} for track in tracks}
+    own = {track: {(r.system, r.point) for r in section.rows if r.track == track} for track in _tracks(section)}
+    tracks = [track for track in own if len(own[track]) <= MOST_IN_FRONT]
     wanted = [{e: x for e, x in cost[axis].items() if e in own[track]} for axis in cost for track in tracks]
     found = iter(fronts(site.board, section, metric, wanted))
     columns = {}

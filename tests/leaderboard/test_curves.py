@@ -286,3 +286,13 @@ def test_fronts_of_no_ranked_entry(make_run: MakeRun) -> None:
     site = Site(board, aggregate(board))
     found = curves._columns(site, site.summary.sections[0])
     assert not found["front.kbps.mel"].any()
+
+
+def test_a_track_that_is_too_large_has_no_front(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curves, "MOST_IN_FRONT", 10)
+    found = curves._columns(site, section_of(site, "demo"))
+    assert found["meta"]["frontless"] == ["official"]
+    systems = found["meta"]["systems"]
+    tracks = [systems[k]["track"] for k in found["system"]]
+    fronted = {track for track, code in zip(tracks, found["front.kbps.mel"], strict=True) if code}
+    assert fronted == {"small", "classical"}

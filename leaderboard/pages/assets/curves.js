@@ -128,6 +128,7 @@
       ranked ? "Filled: on the front of its track. Half filled: tied with it. Hollow: off it, another that costs no more is certainly better. " : "",
       points.some((point) => point.state === "unranked") ? "Dotted outline: not ranked. " : "",
       points.some((point) => point.anchor) ? "Thin and grey: classical codecs, to compare with. " : "",
+      data.meta.frontless.some((track) => tracks.includes(track)) ? `No front is shown for ${data.meta.frontless.join(" and ")}: too many entries. ` : "",
       "Dashed lines join the points of one system.");
     const strong = new Set(points.filter((point) => !point.anchor).map((point) => point.name)).size;
     $("status").textContent = `${points.length} ${points.length === 1 ? "point" : "points"} of ${strong} ${strong === 1 ? "system" : "systems"}`
