@@ -181,7 +181,7 @@ class LeaksInBatch(Honest):
 
 
 class Caches(Honest):
-    """Slow, but for clips that it has seen."""
+    """Works hard, but for clips that it has seen."""
 
     def __init__(self) -> None:
         self.seen: dict[bytes, Codes] = {}
@@ -189,7 +189,7 @@ class Caches(Honest):
     def encode_one(self, clip: Clip, streams: int) -> Codes:
         key = clip.samples.tobytes() + bytes([streams])
         if key not in self.seen:
-            time.sleep(0.02)
+            sum(range(1_000_000))
             self.seen[key] = super().encode_one(clip, streams)
         return self.seen[key]
 
