@@ -106,7 +106,7 @@ def _shards(site: Site, dataset: Dataset) -> Iterator[dict[str, Any]]:
             "href": utterance_path(dataset.name), "rows": rows_path(dataset.name),
         },
         "group": groups, "seconds": np.array([item.duration for item in items], dtype=np.float32),
-        **_reasons(frame, metrics), **_heard(frame),
+        **_reasons(frame, metrics), **_heard(site, dataset, frame),
     }  # fmt: skip
     sets = _metric_sets(metrics, len(entries) * len(items))
     places = {metric.name: k for k, metric in enumerate(metrics)}
@@ -171,14 +171,34 @@ def _reasons(frame: pd.DataFrame, metrics: Sequence[Metric]) -> dict[str, Any]:
     }
 
 
-def _heard(frame: pd.DataFrame) -> dict[str, Any]:
-    """What was heard in the output, where the rows say it: places in the grid and texts."""
-    if "transcript" not in frame:
-        return {"heard": [], "heard_place": np.zeros(0, dtype=np.uint32)}
-    known = frame[frame["transcript"].notna()].drop_duplicates("place")
+def _heard(site: Site, dataset: Dataset, frame: pd.DataFrame) -> dict[str, Any]:
+    """What recognisers heard: in outputs, texts with their places in the grid and recognisers, and in originals.
+
+    From the texts that runs kept, else from a column of the rows, which names no recogniser.
+    """
+    if "transcript" in frame:
+        known = frame[frame["transcript"].notna()].drop_duplicates("place")
+        heard = {(int(place), ""): text for place, text in zip(known["place"], known["transcript"], strict=True)}
+    else:
+        heard = {}
+    rows = {entry: k * len(dataset.utterances) for k, entry in enumerate(_entries(site, dataset))}
+    items = {item.id: k for k, item in enumerate(dataset.utterances)}
+    originals: dict[tuple[int, str], str] = {}
+    for kept in site.board.kept:
+        entry = (kept.system, kept.point)
+        if kept.dataset != dataset.name or entry not in rows or kept.utterance not in items:
+            continue
+        for key_, text in kept.texts.items():
+            what, _, recogniser = key_.partition(":")
+            if what == "output":
+                heard[rows[entry] + items[kept.utterance], recogniser] = text
+            elif what == "original":
+                originals.setdefault((items[kept.utterance], recogniser), text)
     return {
-        "heard": [clean(text) for text in known["transcript"]],
-        "heard_place": known["place"].to_numpy(dtype=np.uint32),
+        "heard": [clean(text) for _, text in sorted(heard.items())],
+        "heard_by": [clean(recogniser) for _, recogniser in sorted(heard)],
+        "heard_place": np.array([place for place, _ in sorted(heard)], dtype=np.uint32),
+        "originals": [[item, clean(recogniser), clean(text)] for (item, recogniser), text in sorted(originals.items())],
     }
 
 

@@ -351,3 +351,15 @@ export async function accessiblePlayer(context) {
     }
   }
 }
+
+// What recognisers heard, from the texts that the run kept; also of utterances without audio.
+export async function transcripts(context) {
+  const page = await context.open(first(context, "utterance"), { hash: "#u=utt001" });
+  const rows = await page.evaluate(() => [...document.querySelectorAll("#heard dt")].map((dt) => [dt.textContent, [...dt.nextSibling.querySelectorAll("del")].map((n) => n.textContent), [...dt.nextSibling.querySelectorAll("ins")].map((n) => n.textContent), dt.nextSibling.textContent.trim()]));
+  assert.deepEqual(rows[0], ["The original", ["fox"], ["socks"], "the quick brown fox socks"]);
+  assert.equal(rows.length, 1 + 2 * 6);
+  const opus = rows.filter(([who]) => who.startsWith("opus 6kbps"));
+  assert.deepEqual(opus, [["opus 6kbps", ["quick"], ["red"], "the quick brown red fox"], ["opus 6kbps (base)", [], [], "the quick brown fox"]]);
+  const marks = await page.evaluate(() => ["del", "ins"].map((tag) => getComputedStyle(document.querySelector(`#heard ${tag}`)).textDecorationLine));
+  assert.deepEqual(marks, ["line-through", "underline"]); // more than colour
+}

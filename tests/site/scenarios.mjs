@@ -44,7 +44,7 @@ export async function everyPage(context) {
       const page = await context.open(file, size);
       const [wide, room] = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
       assert.ok(wide <= room, `${file} is ${wide} px wide on ${room}`);
-      const small = await page.evaluate(() => [...document.querySelectorAll("button, select, input:not([type=checkbox]), summary, nav a")]
+      const small = await page.evaluate(() => [...document.querySelectorAll("button, select, input:not([type=checkbox], [type=radio]), summary, nav a")]
         .filter((node) => node.checkVisibility()).map((node) => [node.outerHTML.slice(0, 90), node.getBoundingClientRect()])
         .filter(([, box]) => box.width < 23.5 || box.height < 23.5).map(([html, box]) => `${html} ${box.width}×${box.height}`));
       assert.deepEqual(small, [], `${file}: targets below 24 px`);

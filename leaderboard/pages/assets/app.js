@@ -757,9 +757,13 @@
       const value_ = low + (code / (LEVELS - 1)) * (high - low);
       return meta.metrics[m].log ? Math.expm1(value_) : value_;
     };
+    const heard = new Map();
+    data.heard_place.forEach((place, k) => {
+      if (!heard.has(place)) heard.set(place, []);
+      heard.get(place).push([data.heard_by[k], data.heard[k]]);
+    });
     return {
-      meta, grids, count, reasons, value, seconds: data.seconds,
-      heard: new Map(Array.from(data.heard_place, (place, k) => [place, data.heard[k]])),
+      meta, grids, count, reasons, value, heard, seconds: data.seconds, originals: data.originals,
       entry: (row) => Math.floor(row / count), item: (row) => row % count,
       here: (row) => grids.some((grid) => grid[row] !== 65535),
       text(m, row) {
@@ -1035,9 +1039,13 @@
       }
       const texts = [...rows].filter((row) => board.heard.has(row));
       $("heard").hidden = !texts.length;
-      $("heard").lastElementChild.replaceChildren(...texts.flatMap((row) => {
+      // Against what was said; where nobody wrote that down, against what the same recogniser hears in the original.
+      const originals = board.originals.filter(([place]) => place === u);
+      const truth = (by) => item.transcript || (originals.find(([, other]) => other === by)?.[2] ?? "");
+      const heard = (title, by, text) => [el("dt", {}, ...title, by ? ` (${by})` : ""), el("dd", {}, el("bdi", {}, ...difference(truth(by), text)))];
+      $("heard").lastElementChild.replaceChildren(...originals.flatMap(([, by, text]) => heard(["The original"], by, text)), ...texts.flatMap((row) => {
         const entry = meta.entries[board.entry(row)];
-        return [el("dt", {}, name(entry.system), " ", name(entry.point)), el("dd", {}, el("bdi", {}, ...difference(item.transcript, board.heard.get(row))))];
+        return board.heard.get(row).flatMap(([by, text]) => heard([name(entry.system), " ", name(entry.point)], by, text));
       }));
       const absent = [...rows].flatMap((row) => (board.reasons.get(row) ?? []).map(([m, reason]) => [row, m, reason]));
       $("reasons").hidden = !absent.length;

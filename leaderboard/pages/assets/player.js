@@ -146,7 +146,7 @@
       const seek = (seconds) => { this.engine.seek(seconds); this.tick(); };
       this.figures = ["Reference", "Output", "Difference"].map((title, k) => new Figure(el, title, k === 2, seek));
       this.drawn = el("div", {}, el("h3", { textContent: "Spectrograms" }), el("p", { className: "note" },
-        "Levels relative to the loudest part of the original, frequency on the mel scale. The difference is the level of the output, at the loudness of the original, minus that of the original in the same place: what was lost and what was added. It is no difference of waveforms, so changes of phase do not show; nothing is moved in time. What lies 60 dB below the loudest part in both counts as equal."),
+        "Levels relative to the loudest part of the reference, frequency on the mel scale. The difference is the level of the output, at the loudness of the reference, minus that of the reference in the same place: what was lost and what was added. It is no difference of waveforms, so changes of phase do not show; nothing is moved in time. What lies 60 dB below the loudest part in both counts as equal."),
         el("div", { className: "spectrograms" }, ...this.figures.map(({ node }) => node)));
       this.box = el("div", { className: "player", role: "group", "aria-label": "Player" },
         el("fieldset", { className: "modes" }, el("legend", { className: "away", textContent: "How to listen" }), ...modes),

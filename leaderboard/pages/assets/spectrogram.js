@@ -65,7 +65,7 @@
       for (let c = 0; c < picture.columns; c++) loud += picture.db[c * ROWS + r] > top - AUDIBLE;
       if (loud > picture.columns / 20) reach = r;
     }
-    if (reach < 0) return "nothing within 60 dB of the loudest part of the original";
+    if (reach < 0) return "nothing within 60 dB of the loudest part of the reference";
     return `reaches up to about ${kilo(hertz((mel(picture.rate / 2) * (reach + 1)) / ROWS))}`;
   }
 
