@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -186,6 +187,7 @@ def test_another_sweep_in_the_same_folder_is_refused(run: Run) -> None:
         (("--models", "noise", "--points", "11dB"), "no model of this sweep has the point '11dB'"),
         (("--models", "identity", "--limit", "0"), "'limit': Input should be greater than or equal to 1"),
         (("--models", "identity", "--engine", "cloud"), "unknown engine 'cloud'"),
+        (("--models", "identity", "--compile"), "no model of this sweep has a network to compile"),
         (("--models", ""), "'models': Tuple should have at least 1 item"),
         (("--nonsense",), "No such option: --nonsense"),
     ],
@@ -229,19 +231,30 @@ KILLS = int(os.environ.get("CODECBENCH_KILLS", "20"))
 def test_killed_again_and_again_it_ends_in_the_same_bytes(command: Command, run: Run, tmp_path: Path) -> None:
     run("Slow", "Raises", "identity", out="whole", check=2)
     arguments, folder = command("Slow", "Raises", "identity", out="torn"), tmp_path / "torn"
-    kills = 0
     chance = random.Random(0)  # noqa: S311 - moments to kill at, no secrets
-    for _ in range(KILLS):
+    at_work = 0
+    for k in range(KILLS):
+        if k % 3 and (folder / "results.parquet").exists():
+            ends_like_the_whole(folder)
+            shutil.rmtree(folder)
+        before = rows_on_disk(folder)
         with subprocess.Popen(arguments, env=environment(tmp_path), stderr=subprocess.DEVNULL) as process:
-            time.sleep(chance.uniform(0.3, 4.0))
-            kills += process.poll() is None
+            while k % 2 and rows_on_disk(folder) == before and process.poll() is None:
+                time.sleep(0.01)
+            time.sleep(chance.uniform(0, 0.5 if k % 2 else 4))
             process.kill()
-    assert kills >= KILLS / 4
+        at_work += process.returncode == -signal.SIGKILL and rows_on_disk(folder) > before
+    assert at_work >= KILLS / 4
     done = run("Slow", "Raises", "identity", out="torn", check=2)
-    assert results_of(folder) == results_of(tmp_path / "whole")
+    ends_like_the_whole(folder)
+    assert "Traceback" not in done.stderr
+
+
+def ends_like_the_whole(folder: Path) -> None:
+    """What was killed has the bytes of what was not, and computed nothing twice but what a kill took."""
+    assert results_of(folder) == results_of(folder.with_name("whole"))
     # Each kill may cost the rows since the last sync (at most 1 s of them) and the item in hand of two workers.
     assert rows_on_disk(folder) <= 12 * 7 + 5
-    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("point", ["written-results.parquet", "replaced-results.parquet", "synced-run.json"])
