@@ -54,6 +54,7 @@ def run(
     engine: Annotated[str, typer.Option(help="What runs the work: local.")] = "local",
     jobs: Annotated[int | None, typer.Option(help="Processes; by default one a core.", min=1)] = None,
     device: Annotated[str | None, typer.Option(help="Torch device.")] = None,
+    compile_: Annotated[bool | None, typer.Option("--compile", help="Compile networks: see docs/speed.md.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds an item may take.")] = None,
     keep_codes: Annotated[bool | None, typer.Option("--keep-codes", help="Keep the packed codes with the run.")] = None,
     keep_audio: Annotated[int | None, typer.Option(help="Keep outputs of N utterances a dataset, to listen.")] = None,
@@ -85,6 +86,7 @@ def run(
         "models": chosen, "points": _split(points), "datasets": _split(datasets), "metrics": _split(metrics),
         "limit": limit, "random_weights": random_weights, "device": device, "timeout": timeout,
         "keep_codes": keep_codes, "keep_audio": keep_audio, "isolation": isolation, "audit": audit,
+        "compile": compile_,
     }  # fmt: skip
     command = shlex.join(["codecbench", *sys.argv[1:]])
     outcome = run_sweep(read_sweep(sweep, overrides), out, engine=engine, jobs=jobs, command=command, quiet=quiet)

@@ -20,6 +20,7 @@ from codecbench.errors import UsageError
 from codecbench.metrics import registry as metrics
 from codecbench.metrics.base import Status
 from codecbench.models.base import Card, LoadOptions, OperatingPoint
+from codecbench.models.compiling import require_compiler
 
 UNIT_SIZE = 16
 ItemKey = tuple[str, str, str, str]
@@ -135,6 +136,7 @@ class Plan:
                     "weights": s.weights,
                     "isolation": f"{s.isolation}, audited" if s.audit else s.isolation,
                     "points": [p.name for p in s.points],
+                    **({"compile": True} if s.options.compile else {}),
                 }
                 for s in self.systems.values()
             },
@@ -168,6 +170,10 @@ def make_plan(sweep: Sweep, cache: Path, folder: Path, progress: Callable[[str, 
     if unknown:
         raise UsageError(f"no model of this sweep has the point '{min(unknown)}': `codecbench show MODEL` lists them")
     systems = [_plan_system(choice, system, sweep) for choice, system in zip(sweep.models, found, strict=True)]
+    if sweep.compile:
+        require_compiler(sweep.device)
+        if not any(system.options.compile for system in systems):
+            raise UsageError("no model of this sweep has a network to compile: leave --compile out")
     datasets = []
     for choice in sweep.datasets:
         dataset = open_dataset(choice.name, channels=choice.channels, known_bad=choice.known_bad).limited(sweep.limit)
@@ -198,7 +204,7 @@ def _plan_system(choice: ModelChoice, described: Described, sweep: Sweep) -> Pla
         raise UsageError(f"model '{card.name}' has none of the points {', '.join(sweep.points)}: leave it out")
     label, weights, seed = _weights(card, choice.weights, sweep.random_weights)
     order = {point.name: i for i, point in enumerate(card.points)}
-    options = LoadOptions(sweep.device, choice.weights, seed)
+    options = LoadOptions(sweep.device, choice.weights, seed, compile=sweep.compile and _learnt(card))
     ordered = tuple(sorted(set(points), key=lambda point: order[point.name]))
     return PlannedSystem(
         label, choice.name, card, ordered, options, weights, ranked=seed is None, code=_code_digest(described.source),
@@ -206,9 +212,14 @@ def _plan_system(choice: ModelChoice, described: Described, sweep: Sweep) -> Pla
     )  # fmt: skip
 
 
+def _learnt(card: Card) -> bool:
+    """Whether the system takes weights, and so has a network."""
+    return bool(card.weights) or card.unpublished
+
+
 def _weights(card: Card, local: Path | None, random_seed: int | None) -> tuple[str, str, int | None]:
     """The label of a system's rows, what its weights are, and the seed of random ones."""
-    if not card.weights and not card.unpublished:
+    if not _learnt(card):
         return card.name, "none", None
     if local:
         if not local.exists():

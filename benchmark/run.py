@@ -173,7 +173,7 @@ def _manifest(plan: Plan, sweep: Sweep, out: Path, command: str, before: dict[st
         "systems": {
             s.label: {
                 **s.card.to_json(), "weights": s.weights, "ranked": s.ranked, "status": "valid",
-                "isolation": s.isolation, "audit": s.audit, "notes": [],
+                "isolation": s.isolation, "audit": s.audit, "compile": s.options.compile, "notes": [],
                 "points": [p for p in s.card.to_json()["points"] if p["name"] in {q.name for q in s.points}],
             }
             for s in plan.systems.values()

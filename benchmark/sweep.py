@@ -42,6 +42,7 @@ class Sweep(_Strict):
         limit: Use the first so many utterances of each dataset.
         random_weights: Seed for the models that take weights.
         device: Torch device.
+        compile: Run networks through `torch.compile`; see `codecbench.models.base.LoadOptions`.
         timeout: Seconds an item may take before its process is killed.
         keep_codes: Keep the packed codes of every item with the run.
         keep_audio: Keep the outputs of so many utterances of each dataset with the run, to listen to.
@@ -56,6 +57,7 @@ class Sweep(_Strict):
     limit: int | None = Field(default=None, ge=1)
     random_weights: int | None = Field(default=None, ge=0)
     device: str = "cpu"
+    compile: bool = False
     timeout: float = Field(default=300, gt=0)
     keep_codes: bool = False
     keep_audio: int = Field(default=0, ge=0)

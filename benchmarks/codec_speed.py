@@ -82,7 +82,11 @@ def measure(system: str, release: str, pair: tuple[Codec, Release], clip: Clip, 
     ours, theirs = pair
     torch.set_num_threads(threads)
     point, x = ours.card.points[-1], torch.from_numpy(clip.samples)[None]
+    begun = time.process_time(), time.perf_counter()
     (codes,) = ours.encode([clip], point)
+    ours.decode([codes])
+    first = time.process_time() - begun[0], time.perf_counter() - begun[1]
+    print(f"{system}: first calls took {first[0]:.1f} s of the processor, {first[1]:.1f} s in all", file=sys.stderr)
     found, state = theirs.encode(x)
     differ = int((np.stack(codes.streams) != found.numpy()).any(axis=0).sum())
     codes = replace(codes, streams=tuple(found.to(torch.int32).numpy()))
@@ -152,6 +156,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, nargs="+", default=[1, 5, 10])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, torch.get_num_threads()])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--compile", action="store_true", help="run ours through torch.compile")
     parser.add_argument("--markdown", action="store_true", help="print tables at the end")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -173,7 +178,7 @@ def run(system: str, release: str, clones: Any, options: argparse.Namespace) -> 
     """All rows of one system."""
     rows = []
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        pair = both(system, release, Path(folder), clones)
+        pair = both(system, release, Path(folder), clones, compiled=options.compile)
         card = pair[0].card
         for threads in sorted(set(options.threads)):
             for seconds in options.seconds:

@@ -301,13 +301,15 @@ RELEASES: Mapping[str, tuple[Callable[..., Release], tuple[str, ...]]] = {
 """By the names of the packages or repositories: what builds each, and the systems that it is built for."""
 
 
-def both(system: str, release: str, folder: Path, clones: Mapping[str, Path]) -> tuple[Codec, Release]:
-    """Our codec and the release's on the same weights, which are written to `folder`."""
+def both(
+    system: str, release: str, folder: Path, clones: Mapping[str, Path], *, compiled: bool = False
+) -> tuple[Codec, Release]:
+    """Our codec, `compiled` or not, and the release's on the same weights, which are written to `folder`."""
     tolerant_torchaudio.load()  # several releases import it
     extra = (clones[release].resolve(),) if release in ("AcademiCodec", "AudioDec") else ()
     with torch.no_grad():
         theirs = RELEASES[release][0](system, folder, *extra)
-    return find(system).load(LoadOptions(weights=theirs.weights)), theirs
+    return find(system).load(LoadOptions(weights=theirs.weights, compile=compiled)), theirs
 
 
 def compare(theirs: Tensor, ours: np.ndarray[Any, Any], early: int) -> float:

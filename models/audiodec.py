@@ -118,7 +118,7 @@ class AudioDec(WholeClipCodec):
             state = {name: tensor for name, tensor in encoder.items() if not name.startswith("decoder.")}
             state |= {name: tensor for name, tensor in decoder.items() if name.startswith(("decoder.", "normalise."))}
             weights.load_state(network, state, path)
-        return cls(network, options.device)
+        return cls(network, options.device, compiled=options.compile)
 
     @classmethod
     def network(cls, seed: int | None) -> SoundStreamCodec:

@@ -210,11 +210,15 @@ class LoadOptions:
         device: A torch device string.
         weights: A local file or folder to use in place of the official files; None for those.
         random_seed: Run on random weights from this seed. Shown in every row, never ranked.
+        compile: Run the network through `torch.compile`, which needs a C++ compiler on a CPU, and seconds to minutes
+            when the codec first encodes and decodes. The last bits of the output may differ, and so codes between two
+            equally near entries. A system that has no network, or whose adapter cannot compile it, ignores this.
     """
 
     device: str = "cpu"
     weights: Path | None = None
     random_seed: int | None = None
+    compile: bool = False
 
 
 class Codec(ABC):

@@ -92,7 +92,7 @@ class DAC(WholeClipCodec):
         from codecbench.models.blocks.dac import build
 
         if options.random_seed is not None:
-            return cls(build(cls.shape(), options.random_seed), options.device)
+            return cls(build(cls.shape(), options.random_seed), options.device, compiled=options.compile)
         path = weights.resolve(cls.card.name, cls.card.weights[0], options.weights)
         flat = path.is_dir() or path.suffix == ".safetensors"
         state = weights.read_state_dict(path, within=() if flat else ("state_dict",))
@@ -102,7 +102,7 @@ class DAC(WholeClipCodec):
             fold_weight_norm(network)
         names = TRANSFORMERS_NAMES if folded else RELEASED_NAMES
         weights.load_state(network, weights.rename_keys(state, names), path)
-        return cls(network, options.device)
+        return cls(network, options.device, compiled=options.compile)
 
     @classmethod
     def shape(cls) -> DACShape:

@@ -40,11 +40,16 @@ class DAC44Chunked(DAC44):
         side=(SideInfo("loudness", "float32"),),
     )
 
-    def __init__(self, network: nn.Module, device: str) -> None:
+    def __init__(self, network: nn.Module, device: str, *, compiled: bool = False) -> None:
         from codecbench.models.blocks.dac_windows import WindowedDAC
 
-        super().__init__(network, device)
-        self._network = cast("Network", WindowedDAC(cast("DACNetwork", network)))
+        super().__init__(network, device, compiled=compiled)
+        windowed = WindowedDAC(cast("DACNetwork", network))
+        self._network = cast("Network", windowed)
+        if compiled:
+            from codecbench.models.blocks.compiled import compile_network
+
+            compile_network(windowed.inner, device)
 
     def _encode(self, clip: Clip, codebooks: int | None) -> Codes:
         level = np.float32(loudness(clip.samples[0], clip.sample_rate))

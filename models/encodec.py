@@ -78,7 +78,7 @@ class Encodec(WholeClipCodec):
             path = weights.resolve(cls.card.name, cls.card.weights[0], options.weights)
             state = weights.rename_keys(weights.read_state_dict(path), RELEASED_NAMES, drop=TRAINING_STATE)
             weights.load_state(network, state, path)
-        return cls(network, options.device)
+        return cls(network, options.device, compiled=options.compile)
 
     @classmethod
     def frames(cls, length: int) -> list[int]:

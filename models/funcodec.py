@@ -86,7 +86,7 @@ class FunCodec(WholeClipCodec):
 
             network = cls._build(cls.config, cls.card.name, options.random_seed)
             enliven(network, options.random_seed, level=1.0)
-            return cls(network, options.device)
+            return cls(network, options.device, compiled=options.compile)
         model, config = cls._files(options.weights)
         network = cls._build(funcodec_config.read(config) if config else cls.config, str(config or cls.card.name))
         try:
@@ -94,7 +94,7 @@ class FunCodec(WholeClipCodec):
         except InvalidSystem as error:
             hint = "" if config else "; put the config.yaml that belongs to it beside it"
             raise InvalidSystem(f"{error}{hint}") from error
-        return cls(network, options.device)
+        return cls(network, options.device, compiled=options.compile)
 
     @classmethod
     def _files(cls, given: Path | None) -> tuple[Path, Path | None]:

@@ -68,7 +68,7 @@ class HiFiCodec(WholeClipCodec):
             path = weights.resolve(cls.card.name, cls.card.weights[0], options.weights)
             state = weights.rename_keys(weights.read_state_dict(path, PARTS), RELEASED_NAMES)
             weights.load_state(network, state, path)
-        return cls(network, options.device)
+        return cls(network, options.device, compiled=options.compile)
 
 
 class HiFiCodec16(HiFiCodec):

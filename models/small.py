@@ -135,7 +135,7 @@ class Small(WholeClipCodec):
             read(network, cls.card.name, options.weights or FOLDER / f"{cls.card.name}.safetensors")
         else:
             enliven(network, options.random_seed)
-        return cls(network, options.device)
+        return cls(network, options.device, compiled=options.compile)
 
 
 def enliven(network: Any, seed: int) -> None:

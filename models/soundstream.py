@@ -102,7 +102,7 @@ class SoundStream24(SoundStreamSystem):
                     "`--weights PATH`, or try the system out with `--random-weights SEED`"
                 )
             weights.load_state(network, weights.read_state_dict(options.weights), options.weights)
-        return cls(network, options.device)
+        return cls(network, options.device, compiled=options.compile)
 
 
 class SoundStream16(SoundStreamSystem):
@@ -137,7 +137,7 @@ class SoundStream16(SoundStreamSystem):
             # The package keeps a dimension of one codebook head.
             state = {name: tensor[0] if name.endswith(".embed") else tensor for name, tensor in state.items()}
             weights.load_state(network, state, path)
-        return cls(network, options.device)
+        return cls(network, options.device, compiled=options.compile)
 
 
 SYSTEMS = (SoundStream24, SoundStream16)

@@ -58,7 +58,7 @@ class SpeechTokenizer(WholeClipCodec):
             unused = rf"{TRAINING_STATE}|^transform\.(weight|bias)$"
             state = weights.rename_keys(weights.read_state_dict(path), RELEASED_NAMES, drop=unused)
             weights.load_state(network, state, path)
-        return cls(network, options.device)
+        return cls(network, options.device, compiled=options.compile)
 
     @classmethod
     def _net(cls) -> SEANet:

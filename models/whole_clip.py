@@ -43,11 +43,11 @@ class WholeClipCodec(Codec):
     zero_padded: ClassVar[bool] = True
     """False for a network that takes clips of any length and pads in its layers."""
 
-    def __init__(self, network: nn.Module, device: str) -> None:
+    def __init__(self, network: nn.Module, device: str, *, compiled: bool = False) -> None:
         from codecbench.models.blocks.inference import ready
 
         self._parameters = sum(parameter.numel() for parameter in network.parameters())
-        self._network = cast("Network", ready(network, device))
+        self._network = cast("Network", ready(network, device, compiled=compiled))
         self._device = device
 
     def encode(self, clips: Sequence[Clip], point: OperatingPoint) -> list[Codes]:

@@ -79,6 +79,7 @@ def environment(folder: str) -> dict[str, str]:
     fixed = {
         "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": folder, "TMPDIR": folder,
         "PYTHONDONTWRITEBYTECODE": "1", "CODECBENCH_CACHE": str(cache_dir().absolute()),
+        "TORCHINDUCTOR_CACHE_DIR": f"{folder}/compiled", "TORCHINDUCTOR_COMPILE_THREADS": "1",
     }  # fmt: skip
     return pin_threads({**fixed, **{name: os.environ[name] for name in _PASSED_ON if name in os.environ}})
 

@@ -26,14 +26,22 @@ _EXTENT = 64, 1000
 """Bands and time steps of the input that weights are laid out for; any other gives the same result."""
 
 
-def ready(network: Network, device: str) -> Network:
+def ready(network: Network, device: str, *, compiled: bool = False) -> Network:
     """`network` on `device`, for inference alone: its weights are folded, and laid out if that is a CPU.
 
+    With `compiled`, it is left to `torch.compile` in place of the layout, whose operators the compiler does not know.
     Names and values of its state are those of the folded weights.
+
+    Raises:
+        UsageError: It is to be compiled, and there is no C++ compiler.
     """
     fold_weight_norm(network)
     network.requires_grad_(False).eval().to(device)
-    if torch.device(device).type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if compiled:
+        from codecbench.models.blocks.compiled import compile_network
+
+        compile_network(network, device)
+    elif torch.device(device).type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         for part in network.modules():
             _lay_out(part)
     return network
@@ -118,12 +126,13 @@ class _GroupNorm(nn.GroupNorm):
         pass
 
     def forward(self, x: Tensor) -> Tensor:
+        plane = _plane(x)
         if self.num_groups == 1:  # PyTorch's kernel for this layout loses two digits on long clips
-            axes, shape = tuple(range(1, x.ndim)), (-1, *(1,) * (x.ndim - 2))
-            variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
-            scale = self.weight.view(shape) * (variance + self.eps).rsqrt()
-            return torch.addcmul(self.bias.view(shape) - mean * scale, x, scale)
-        y = super().forward(_plane(x))
+            inner = plane.permute(0, 2, 3, 1)
+            normal = functional.layer_norm(inner, inner.shape[1:], eps=self.eps).permute(0, 3, 1, 2)
+            y = normal.mul_(self.weight.view(-1, 1, 1)).add_(self.bias.view(-1, 1, 1))
+        else:
+            y = super().forward(plane)
         return y.squeeze(2) if x.ndim == 3 else y
 
 
