@@ -32,14 +32,14 @@ def test_without_a_compiler_nothing_is_loaded(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the compiler itself
 @pytest.mark.skipif(not shutil.which("g++"), reason="there is no C++ compiler")
-@pytest.mark.parametrize("name", ["encodec_24khz", "dac_16khz"])
-def test_a_compiled_codec_is_the_same_codec(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.timeout(900)  # a minute alone, several beside other tests
+def test_a_compiled_codec_is_the_same_codec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
     from torch._dynamo.utils import counters
 
     plain, compiled = (
-        cast("Codec", find(name).load(LoadOptions(random_seed=0, compile=flag))) for flag in (False, True)
+        cast("Codec", find("encodec_24khz").load(LoadOptions(random_seed=0, compile=flag))) for flag in (False, True)
     )
     point, random = plain.card.points[-1], np.random.default_rng(0)
     counters.clear()
