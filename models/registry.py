@@ -31,6 +31,7 @@ MODULES = (
     "codecbench.models.soundstream",
     "codecbench.models.lyra",
     "codecbench.models.funcodec",
+    "codecbench.models.musicgen",
     "codecbench.models.small",
 )
 
