@@ -36,7 +36,7 @@ def _audible(site: Site, dataset: str) -> list[Scene]:
 
 
 def _data_path(dataset: str) -> str:
-    return f"data/{slug(dataset)}-audio.js"
+    return f"data/{slug(dataset)}.audio.js"
 
 
 def _pages(site: Site) -> Iterator[Page]:

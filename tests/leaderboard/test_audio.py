@@ -44,7 +44,7 @@ def chosen(run: Path, budget: float = 50) -> Audio:
 
 
 def told(site: Path, dataset: str) -> dict[str, Any]:
-    (path,) = (site / "data").glob(f"{dataset}-*-audio.js")
+    (path,) = (site / "data").glob(f"{dataset}-*.audio.js")
     text = path.read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text.removeprefix("self.codecbenchListening=").rstrip().removesuffix(";"))
     return found

@@ -109,8 +109,8 @@ def check_inert(page: Page) -> None:
     forbidden = {"img", "iframe", "object", "embed", "base", "style", "image", "foreignobject"}
     assert not forbidden & set(page.elements)
     assert not [name for name, _ in page.attributes if name.startswith("on") or name in ("style", "xlink:href")]
-    assert all(re.fullmatch(r"(\.\./)?(assets|data)/[\w.-]+\.js", src) for src in page.values("src"))
-    assert all(re.match(r"https?://|#|data:,$|(\.\./)?[\w./-]+\.(html|css|csv|json|parquet|gz)(#|$)", address)
+    assert all(re.fullmatch(r"(\.\./)?((assets|data)/[\w.-]+\.js|audio/\w+\.flac)", src) for src in page.values("src"))
+    assert all(re.match(r"https?://|#|data:,$|(\.\./)?[\w./-]+\.(html|css|csv|json|parquet|gz|flac)(#|$)", address)
                for address in page.values("href"))  # fmt: skip
     assert not [value for value in page.values("clip-path") if not value.startswith("url(#")]
     acting = [script for script in page.scripts if not script.startswith("{")]
@@ -491,7 +491,7 @@ def test_the_first_page_of_a_full_board_is_small(tmp_path: Path) -> None:
 
 
 def test_the_script_and_the_shards_are_small(site: Path) -> None:
-    assert (site / "assets" / "app.js").stat().st_size <= 60_000
+    assert (site / "assets" / "app.js").stat().st_size <= 60 * 1024
     values = np.random.default_rng(0).normal(size=100_000)
     grids = {f"m{k}": quantise(np.roll(values, k), np.zeros(100_000, dtype=np.intp))[0] for k in range(8)}
     assert len(shard("x", grids)) < 2_200_000
