@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 
@@ -70,7 +70,7 @@ class Size:
     text: tuple[int, int, int] = (768, 12, 12)
     strides: tuple[int, ...] = (4, 4, 5, 8)
     width: int = 64
-    padding: str = "reflect"
+    padding: Literal["reflect", "constant"] = "reflect"
 
 
 class MusicGen(SpeechLM):
@@ -114,7 +114,7 @@ class MusicGen(SpeechLM):
         from codecbench.models.blocks.seanet import SEANet, SEANetCodec
 
         size = cls.size
-        style = ConvStyle("weight", padding="constant" if size.padding == "constant" else "reflect")
+        style = ConvStyle("weight", padding=size.padding)
         net = SEANet(width=size.width, strides=size.strides, conv_skip=False, style=style)
         backbone = codebook_lm.musicgen(size.dimension, size.layers, size.heads)
         shape = codebook_lm.CodebookLMShape(backbone, len(cls.card.streams), CODEBOOK_SIZE, size.text[0])

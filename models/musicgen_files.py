@@ -99,9 +99,12 @@ def read_tokenizer(path: Path) -> Any:
     if not path.is_file():
         raise InvalidSystem(f"no such file: {path}; the text encoder's tokeniser belongs beside the weights")
     try:
-        return Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing narrower
         raise InvalidSystem(f"{path} cannot be read as a tokeniser: {str(error).splitlines()[0]}") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def _fill_codec(networks: Networks, state: dict[str, Tensor], path: Path) -> None:

@@ -50,7 +50,7 @@ def generate(
         columns = [own.T if whole else own.T[-1:] for own in steps]
         padded = nn.utils.rnn.pad_sequence(columns, batch_first=True).mT.repeat(copies, 1, 1)
         logits = network(padded, cache=cache, counts=lengths if whole else None, memory=memory)
-        last = logits[torch.arange(len(logits)), :, lengths - 1]
+        last = logits[torch.arange(len(logits), device=logits.device), :, lengths - 1]
         if guided:
             told, untold = last.chunk(2)
             last = guide(told, untold, guidance)

@@ -192,7 +192,7 @@ def test_system_passes(name: str) -> None:
     _passes(name)
 
 
-# Language models of the released sizes, 2 to 16 GB of random weights, are checked in a tiny size beside their own tests.
+# Language models of released sizes are 2 to 16 GB of random weights: their own tests check them in a tiny size.
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in SYSTEMS if find(name).card.kind != "lm"])
 def test_every_registered_system_passes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
