@@ -339,3 +339,27 @@ def test_every_check_of_language_models_passes(system: str) -> None:
     report = check(f"{SYSTEMS}:{system}", Options(random_seed=0))
     assert [result for result in report.results if not result.ok] == []
     assert report.result("cache_is_exact").outcome == "passed"
+
+
+def test_vectors_before_the_codes_against_the_melody_model_of_transformers() -> None:
+    from transformers import MusicgenMelodyDecoderConfig, MusicgenMelodyForCausalLM
+
+    config = MusicgenMelodyDecoderConfig(
+        vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, ffn_dim=128, num_codebooks=4
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        oracle = MusicgenMelodyForCausalLM(config).eval().requires_grad_(False)
+        for parameter in oracle.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    backbone = codebook_lm.musicgen(32, 2, 4, cross=False)
+    network = CodebookLM(CodebookLMShape(backbone, 4, 64, 16, melody=12)).requires_grad_(False)
+    own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(("text.", "melody."))}
+    weights.load_state(network, codebook_lm.from_transformers(oracle.state_dict()) | own, Path("melody"))
+    generator = torch.Generator().manual_seed(0)
+    codes, prefix = torch.randint(0, 65, (2, 4, 11), generator=generator), torch.randn(2, 7, 32, generator=generator)
+    expected = oracle(input_ids=codes.flatten(0, 1), encoder_hidden_states=prefix, use_cache=False).logits[:, -11:]
+    close(network(codes, prefix=prefix).flatten(0, 1), expected)
+    cache = network.backbone.cache(2, 18)
+    first = network(codes[:, :, :4], prefix=prefix, cache=cache)
+    close(torch.cat([first, network(codes[:, :, 4:], cache=cache)], dim=2).flatten(0, 1), expected)
