@@ -140,3 +140,13 @@ def draw_repetition_aware(
         whole = logits / sampling.temperature if sampling.temperature else logits
         return int(pick(whole, random))
     return token
+
+
+def unmask(confidence: Tensor, masked: Tensor, count: int) -> Tensor:
+    """Which frames ``[F]`` an iteration of masked decoding accepts: of those `masked`, the `count` most confident.
+
+    What is accepted stays so; `patterns.cosine_counts` gives the counts. Of equally confident ones, the first count.
+    """
+    ranked = confidence.masked_fill(~masked, NEVER).argsort(descending=True, stable=True)
+    ranked = ranked[masked[ranked]][:count]
+    return torch.zeros_like(masked).scatter(0, ranked, value=True)

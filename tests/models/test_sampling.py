@@ -66,7 +66,10 @@ def test_restrictions_of_transformers_in_a_row(processors: Any) -> None:
 
 def test_by_hand() -> None:
     likely = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
-    kept = lambda found: torch.isfinite(found).tolist()  # noqa: E731
+
+    def kept(found: Tensor) -> list[bool]:
+        return [bool(one) for one in torch.isfinite(found)]
+
     assert kept(sampler.top_k(likely, 2)) == [True, True, False, False]
     assert kept(sampler.top_p(likely, 0.6)) == [True, True, False, False]
     assert kept(sampler.top_p(likely, 0.1)) == [True, False, False, False]
