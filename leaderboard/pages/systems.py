@@ -26,8 +26,8 @@ from codecbench.leaderboard.text import failures, link
 
 OWN_ROWS = frozenset({
     "name", "family", "track", "kind", "sample_rate", "channels", "causal", "streaming", "lookahead", "delay",
-    "licence", "weights", "weights_licence", "training_data", "paper", "status", "reason", "ranked", "check",
-    "isolation", "audit", "notes", "points", "streams",
+    "licence", "weights", "weights_licence", "training_data", "contamination", "paper", "status", "reason", "ranked",
+    "check", "isolation", "audit", "notes", "points", "streams",
 })  # fmt: skip
 """Facts that the page has a place for; whatever else a run recorded is listed as it is."""
 
@@ -81,6 +81,7 @@ def _facts(system: System) -> Iterator[tuple[str, str, str]]:
     yield "Weights", str(facts.get("weights") or "none"), ""
     yield "Licence of the weights", str(facts.get("weights_licence") or "–"), ""
     yield "Training data", training or ("not stated" if weights_kind(system) == "published" else "none"), ""
+    yield "Test recordings among it", str(facts.get("contamination") or "not stated"), ""
     yield "Sample rate", sample_rate(system), ""
     yield "Channels", str(facts.get("channels") or "any"), ""
     yield "Token streams", _streams(facts.get("streams") or ()), ""
@@ -89,7 +90,7 @@ def _facts(system: System) -> Iterator[tuple[str, str, str]]:
     if facts.get("lookahead") is not None:
         yield "Lookahead", f"{facts['lookahead']} samples", ""
     yield "Declared delay", f"{facts.get('delay') or 0} samples", ""
-    audit = ", audited on disguised copies of clips" if facts.get("audit") else ""
+    audit = "; encoder and decoder shared nothing but the bytes" if facts.get("audit") else ""
     yield "Isolation of its process", str(facts.get("isolation") or "not stated") + audit, ""
 
 

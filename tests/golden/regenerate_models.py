@@ -26,6 +26,7 @@ from speechmos import dnsmos
 
 FOLDER = Path(__file__).parent
 
+
 def at_level(samples: Samples, decibels: float) -> Samples:
     rms = np.sqrt(np.mean(samples.astype(np.float64) ** 2))
     return np.asarray(samples * 10 ** (decibels / 20) / rms, dtype=np.float32)

@@ -294,10 +294,12 @@ def keep_audio(run: Path, utterances: Iterable[str], seconds: float = 1.5, rate:
         return name
 
     time, rows, kept = np.arange(int(seconds * rate)) / rate, pd.read_parquet(run / "results.parquet"), set(utterances)
-    items = rows[rows["utterance"] != "*"][["system", "point", "dataset", "utterance"]].drop_duplicates()
+    keys = ["system", "point", "dataset", "utterance"]
+    items = rows[rows["utterance"] != "*"][keys].drop_duplicates().sort_values(keys)
     evidence = []
-    for k, item in enumerate(items.sort_values(list(items)).to_dict("records")):
-        files = {"codes": None, "output": None, "reference": None}
+    for k, values in enumerate(items.itertuples(index=False, name=None)):
+        item = dict(zip(keys, map(str, values), strict=True))
+        files: dict[str, str | None] = {"codes": None, "output": None, "reference": None}
         if item["utterance"] in kept:
             seed = int(hashlib.sha256(item["utterance"].encode()).hexdigest()[:8], 16)
             noise = np.random.default_rng(seed).normal(size=len(time))
