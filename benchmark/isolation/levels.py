@@ -31,6 +31,8 @@ Level = Literal["none", "process", "bwrap"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 MEMORY_SHARE = 0.5
 TASKS = 512
+INSIDE = "/adapter"
+"""Home, working and temporary folder in the sandbox: fresh, empty, and no place of the machine's."""
 LOAD_SECONDS = 120.0
 _PASSED_ON = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
 _SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
@@ -113,9 +115,9 @@ def sandbox(python: Path, readable: Sequence[Path]) -> Iterator[str]:
     """The beginning, up to its ``--``, of a command that `python` runs in a sandbox where it can read `readable`."""
     yield from (shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent", "--new-session")
     yield from ("--cap-drop", "ALL", "--clearenv")
-    for name, value in environment("/tmp").items():  # noqa: S108 - the sandbox's own, fresh and empty
+    for name, value in environment(INSIDE).items():
         yield from ("--setenv", name, value)
-    yield from ("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp")  # noqa: S108
+    yield from ("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", INSIDE)  # noqa: S108
     for device in Path("/dev").glob("nvidia*"):
         yield from ("--dev-bind-try", str(device), str(device))
     bound = [Path(path) for path in _SYSTEM] + _interpreter(python) + _package_folders()
@@ -124,7 +126,7 @@ def sandbox(python: Path, readable: Sequence[Path]) -> Iterator[str]:
     for module in _HIDDEN:
         for folder in import_module(module).__path__:
             yield from ("--tmpfs", str(Path(folder).resolve()))
-    yield from ("--remount-ro", "/", "--chdir", "/tmp", "--")  # noqa: S108
+    yield from ("--remount-ro", "/", "--chdir", INSIDE, "--")
 
 
 def _interpreter(python: Path) -> list[Path]:

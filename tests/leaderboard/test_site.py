@@ -305,8 +305,8 @@ def test_the_numbers_of_the_drill_down_are_those_of_the_run(two_datasets_run: Pa
     low, high = meta["metrics"][0]["low"], meta["metrics"][0]["high"]
     kbps = np.expm1(low + data["m0"][place] / 65530 * (high - low))
     assert kbps == pytest.approx(bits["bits"] / bits["duration"] / 1000, rel=1e-3)
-    heard = dict(zip(data["heard_place"].tolist(), data["heard"], strict=True))
-    assert heard[place + 1] == "the brown red fox"
+    heard = dict(zip(zip(data["heard_place"].tolist(), data["heard_by"], strict=True), data["heard"], strict=True))
+    assert (heard[place + 1, ""], heard[place + 1, "base"]) == ("the brown red fox", "the quick brown fox")
 
 
 def test_many_values_go_into_several_files(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
