@@ -38,7 +38,7 @@ def go(arguments: list[str], tmp_path: Path, **more: str | None) -> subprocess.C
     return subprocess.run(arguments, env=kept, capture_output=True, text=True, check=False, timeout=240)
 
 
-@pytest.mark.parametrize("shift", [-TEN_YEARS, TEN_YEARS])
+@pytest.mark.parametrize("shift", [-TEN_YEARS, pytest.param(TEN_YEARS, marks=pytest.mark.slow)])
 def test_times_of_files_and_records_mean_nothing(
     command: Command, run: Run, tmp_path: Path, manifest: Manifest, shift: float
 ) -> None:
@@ -103,7 +103,7 @@ def test_a_killed_coordinator_leaves_rows_and_no_process(command: Command, run: 
     assert results_of(tmp_path / "run") == results_of(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("files", [12, 16, 24, 64])
+@pytest.mark.parametrize("files", [pytest.param(files, marks=pytest.mark.slow) for files in (12, 16, 24)] + [64])
 def test_few_descriptors_are_a_fault_of_the_machine(command: Command, run: Run, tmp_path: Path, files: int) -> None:
     limited = ["bash", "-c", f'ulimit -n {files}; exec "$@"', "bash", *command("Steps", "identity", options=QUICK)]
     done = go(limited, tmp_path)
@@ -124,6 +124,7 @@ PLACES: list[dict[str, str | None]] = [
 ]
 
 
+@pytest.mark.slow
 def test_results_are_the_same_everywhere(command: Command, tmp_path: Path) -> None:
     import soundfile
 

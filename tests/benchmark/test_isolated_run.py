@@ -19,7 +19,9 @@ ROGUES = Path(__file__).parents[1] / "rogues/processes.py"
 needs_bwrap = pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not installed")
 
 
-@pytest.mark.parametrize("options", [("process",), pytest.param(("bwrap", "--audit"), marks=needs_bwrap)])
+@pytest.mark.parametrize(
+    "options", [("process",), pytest.param(("bwrap", "--audit"), marks=[needs_bwrap, pytest.mark.slow])]
+)
 def test_isolation_changes_no_result(run: Run, manifest: Manifest, tmp_path: Path, options: tuple[str, ...]) -> None:
     run("Steps", "Late", out="none", options=("--isolation", "none"))
     run("Steps", "Late", out="other", options=("--isolation", *options))

@@ -154,7 +154,9 @@ def assert_equal(pair: Pair, audio: Clip) -> Codes:
     return richest
 
 
-@pytest.mark.parametrize("length", [1, 7, 320, 321, 512, 513, 2_555])
+@pytest.mark.parametrize(
+    "length", [1, 321, *(pytest.param(n, marks=pytest.mark.slow) for n in (7, 320, 512, 513, 2_555))]
+)
 def test_equal_to_transformers_at_awkward_lengths(pair: Pair, length: int) -> None:
     assert_equal(pair, clip(pair.system, length))
 

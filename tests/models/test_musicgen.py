@@ -333,7 +333,9 @@ def test_missing_weights_name_the_command() -> None:
         Tiny.load(LoadOptions())
 
 
-@pytest.mark.parametrize("system", ["Tiny", "TinyStereo", pytest.param("TinyAudioGen", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "system", ["Tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in ("TinyStereo", "TinyAudioGen"))]
+)
 def test_every_check_of_language_models_passes(system: str) -> None:
     """In a tiny size: on random weights of the released sizes they take minutes to hours on a CPU."""
     report = check(f"{SYSTEMS}:{system}", Options(random_seed=0))
