@@ -11,7 +11,7 @@ from string import Template
 from codecbench.errors import UsageError
 from codecbench.models.registry import MODULES, all_systems
 
-CODEC = '''"""${title}: TODO one line on what it is, and its source (paper, release)."""
+CODEC = '''"""${title}: EDIT one line on what it is, and its source (paper, release)."""
 
 from __future__ import annotations
 
@@ -30,34 +30,34 @@ CURVE = 255.0
 
 
 class ${class_name}(Codec):
-    """TODO one line."""
+    """EDIT one line."""
 
     # The declared facts; `codecbench show NAME` prints them, and `codecbench check` measures what can be measured.
     card = Card(
         name="${name}",
         kind="codec",
-        family="Template",  # TODO the architecture
+        family="Template",  # EDIT the architecture
         track="small",  # official for published weights, classical without learnt parameters
         sample_rate=SAMPLE_RATE,
         channels=1,
-        streams=(Stream(codebook_size=LEVELS, frame_rate=SAMPLE_RATE),),  # TODO one a codebook
-        points=(OperatingPoint("128kbps", 128.0, streams=1),),  # TODO poorest first; the bitrate shown is measured
-        causal=True,  # TODO whether no frame depends on later samples; None if unknown
-        licence="Apache-2.0",  # TODO of this code; `weights`, `weights_licence`, `training_data`, `paper` as they apply
-        contamination="nothing was trained",  # TODO what is known of test recordings among the training data
+        streams=(Stream(codebook_size=LEVELS, frame_rate=SAMPLE_RATE),),  # EDIT one a codebook
+        points=(OperatingPoint("128kbps", 128.0, streams=1),),  # EDIT poorest first; the bitrate shown is measured
+        causal=True,  # EDIT whether no frame depends on later samples; None if unknown
+        licence="Apache-2.0",  # EDIT of this code; `weights`, `weights_licence`, `training_data`, `paper` as they apply
+        contamination="nothing was trained",  # EDIT what is known of test recordings among the training data
     )
 
     @classmethod
     def load(cls, options: LoadOptions) -> ${class_name}:  # noqa: ARG003
-        """Load the model: TODO from `options.weights`, or random weights from `options.random_seed`."""
+        """Load the model: EDIT from `options.weights`, or random weights from `options.random_seed`."""
         return cls()
 
     def encode(self, clips: Sequence[Clip], point: OperatingPoint) -> list[Codes]:  # noqa: ARG002
-        """TODO: one `Codes` a clip, whatever the clips' lengths and their order."""
+        """EDIT: one `Codes` a clip, whatever the clips' lengths and their order."""
         return [self._encode(clip) for clip in clips]
 
     def decode(self, codes: Sequence[Codes]) -> list[Audio]:
-        """TODO: float32 samples [C, T] for each item, with the T of the clip that went in."""
+        """EDIT: float32 samples [C, T] for each item, with the T of the clip that went in."""
         return [self._decode(item) for item in codes]
 
     def _encode(self, clip: Clip) -> Codes:
@@ -75,7 +75,7 @@ class ${class_name}(Codec):
 SYSTEMS = (${class_name},)
 '''
 
-LM = '''"""${title}: TODO one line on what it is, and its source (paper, release)."""
+LM = '''"""${title}: EDIT one line on what it is, and its source (paper, release)."""
 
 from __future__ import annotations
 
@@ -99,33 +99,33 @@ FRAME = 1  # samples that one token stands for
 
 
 class ${class_name}(SpeechLM):
-    """TODO one line."""
+    """EDIT one line."""
 
     # The declared facts; `codecbench show NAME` prints them, and `codecbench check` measures what can be measured.
     card = Card(
         name="${name}",
         kind="lm",
-        family="Template",  # TODO the architecture
+        family="Template",  # EDIT the architecture
         track="small",  # official for published weights
         sample_rate=SAMPLE_RATE,
         channels=1,
-        streams=(Stream(codebook_size=TOKENS, frame_rate=SAMPLE_RATE / FRAME),),  # TODO of the codec that it speaks in
+        streams=(Stream(codebook_size=TOKENS, frame_rate=SAMPLE_RATE / FRAME),),  # EDIT of the codec that it speaks in
         points=(OperatingPoint("64kbps", 64.0, streams=1),),
-        tasks=("continuation",),  # TODO what it can do
-        licence="Apache-2.0",  # TODO of this code; `weights`, `weights_licence`, `training_data`, `paper` as they apply
-        contamination="nothing was trained",  # TODO what is known of test recordings among the training data
+        tasks=("continuation",),  # EDIT what it can do
+        licence="Apache-2.0",  # EDIT of this code; `weights`, `weights_licence`, `training_data`, `paper` as they apply
+        contamination="nothing was trained",  # EDIT what is known of test recordings among the training data
     )
 
     def __init__(self) -> None:
-        self._codec = MuLaw()  # TODO the codec
-        # TODO the network. Here: natural logarithms of the tokens' probabilities [N], the likelier the softer.
+        self._codec = MuLaw()  # EDIT the codec
+        # EDIT the network. Here: natural logarithms of the tokens' probabilities [N], the likelier the softer.
         levels = self._codec.decode([_codes(np.arange(TOKENS))])[0][0]
         logits = -60 * np.abs(levels).astype(np.float64) - 0.001 * np.arange(TOKENS)
         self._scores = logits - np.log(np.exp(logits).sum())
 
     @classmethod
     def load(cls, options: LoadOptions) -> ${class_name}:  # noqa: ARG003
-        """Load the model: TODO from `options.weights`, or random weights from `options.random_seed`."""
+        """Load the model: EDIT from `options.weights`, or random weights from `options.random_seed`."""
         return cls()
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
@@ -142,12 +142,12 @@ class ${class_name}(SpeechLM):
         return [self._score(clip) for clip in items]
 
     def _continue(self, sampling: Sampling) -> Response:
-        """TODO: look at the prompt, and draw one token after another."""
+        """EDIT: look at the prompt, and draw one token after another."""
         tokens = _draw(self._scores, int(sampling.max_seconds * SAMPLE_RATE / FRAME), sampling)
         return Response(Clip(self._codec.decode([_codes(tokens)])[0], SAMPLE_RATE), tokens=len(tokens))
 
     def _score(self, clip: Clip) -> Likelihood:
-        """TODO: each token's score given those before it."""
+        """EDIT: each token's score given those before it."""
         (tokens,) = self._codec.encode([clip], self._codec.card.points[0])[0].streams
         return Likelihood(float(self._scores[tokens].sum()), len(tokens), clip.duration)
 
@@ -170,7 +170,7 @@ def _draw(scores: NDArray[np.float64], count: int, sampling: Sampling) -> NDArra
 SYSTEMS = (${class_name},)
 '''
 
-TEST = '''"""${title} holds to the interface; TODO and equals its original on shared weights."""
+TEST = '''"""${title} holds to the interface; EDIT and equals its original on shared weights."""
 
 from pathlib import Path
 
@@ -181,7 +181,7 @@ TARGET = f"{Path(__file__).with_name('${name}.py')}:${class_name}"
 
 
 def test_passes_every_check() -> None:
-    report = check(TARGET, Options(long_seconds=2.0))  # TODO random_seed=0 until there are weights
+    report = check(TARGET, Options(long_seconds=2.0))  # EDIT random_seed=0 until there are weights
     assert report.results
     assert [(result.check, result.reason) for result in report.results if not result.ok] == []
 '''

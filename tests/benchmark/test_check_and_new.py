@@ -52,7 +52,7 @@ def test_test_of_a_new_model_passes(tmp_path: Path) -> None:
 def test_there_are_at_most_forty_lines_to_fill_in(kind: str, tmp_path: Path) -> None:
     model, _ = scaffold.create("made", kind, tmp_path)
     text = model.read_text()
-    assert 5 <= text.count("TODO") <= 40
+    assert 5 <= text.count("EDIT") <= 40
     assert max(map(len, text.splitlines())) <= 120
     (made,) = [node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
     own = [node for node in made.body if isinstance(node, ast.FunctionDef) and node.name.startswith("_")]
