@@ -1,5 +1,8 @@
 """What tests of several folders share."""
 
+import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,3 +26,18 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.append(f"u{number:02d},{number:02d}.wav,s{number % 3},{'speech' if number % 2 else 'music'}")
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder / "manifest.csv"
+
+
+@pytest.fixture
+def processes_told_of() -> Callable[[Path], list[str]]:
+    """``processes_told_of(folder)``: the processes that have `folder` in their environment."""
+
+    def told_of(folder: Path) -> list[str]:
+        found = []
+        for process in Path("/proc").iterdir():
+            with suppress(OSError):
+                if process.name.isdigit() and os.fsencode(folder) in (process / "environ").read_bytes():
+                    found.append(process.name)
+        return found
+
+    return told_of

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,16 +76,9 @@ def test_the_clock_on_the_wall_decides_nothing() -> None:
     assert asked <= TOLD
 
 
-def processes_told_of(folder: Path) -> list[str]:
-    found = []
-    for process in Path("/proc").iterdir():
-        with suppress(OSError):
-            if process.name.isdigit() and os.fsencode(folder) in (process / "environ").read_bytes():
-                found.append(process.name)
-    return found
-
-
-def test_a_killed_coordinator_leaves_rows_and_no_process(command: Command, run: Run, tmp_path: Path) -> None:
+def test_a_killed_coordinator_leaves_rows_and_no_process(
+    command: Command, run: Run, tmp_path: Path, processes_told_of: Callable[[Path], list[str]]
+) -> None:
     run("Slow", out="whole")
     environment = {**os.environ, "CODECBENCH_CACHE": str(tmp_path / "cache")}
     with subprocess.Popen(command("Slow"), env=environment, stderr=subprocess.DEVNULL) as process:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+HARNESS = Path(__file__).parent.parent / "site"
+BROWSERS = {"chromium": ("chromium", "chromium-browser"), "firefox": ("firefox-esr", "firefox")}
 COLUMNS = {
     "system": "str", "point": "str", "dataset": "str", "utterance": "str", "metric": "str", "value": "float64",
     "weight": "float64", "status": "str", "reason": "str", "bits": "Int64", "header_bits": "Int64",
@@ -323,3 +327,21 @@ def audible_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = synthesise(folder, systems=FEW_SYSTEMS, datasets=("demo", "other"), items=6, metrics=["mel", "wer"],
                      trouble=False)  # fmt: skip
     return keep_audio(run, ["utt000", "utt002", "utt004"])
+
+
+@pytest.fixture(params=BROWSERS)
+def visit(request: pytest.FixtureRequest) -> Callable[[Path, str], Any]:
+    """``visit(index, scenario)`` runs a scenario on the site in each browser and gives its result."""
+    executable = next(filter(None, map(shutil.which, BROWSERS[request.param])), None)
+    if executable is None or shutil.which("node") is None or not (HARNESS / "node_modules").exists():
+        pytest.skip(f"needs {request.param}, node and the packages of tests/site: run scripts/setup-tests")
+
+    def run(index: Path, scenario: str) -> Any:
+        command = ["node", HARNESS / "run.mjs", request.param, executable, index.parent, scenario]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=580)
+        assert done.returncode == 0, done.stderr
+        outcome = json.loads(done.stdout.splitlines()[-1])
+        assert outcome["ok"], "\n".join([outcome.get("error", ""), *outcome.get("problems", [])])
+        return outcome.get("result")
+
+    return run

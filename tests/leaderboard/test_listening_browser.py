@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,33 +19,13 @@ from codecbench.leaderboard.site import build
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-HARNESS = Path(__file__).parent.parent / "site"
-BROWSERS = {"chromium": ("chromium", "chromium-browser"), "firefox": ("firefox-esr", "firefox")}
 Visit = Callable[[Path, str], Any]
-
-
-@pytest.fixture(params=BROWSERS)
-def visit(request: pytest.FixtureRequest) -> Visit:
-    """``visit(folder, scenario)`` runs a scenario on the site in each browser."""
-    executable = next(filter(None, map(shutil.which, BROWSERS[request.param])), None)
-    if executable is None or shutil.which("node") is None or not (HARNESS / "node_modules").exists():
-        pytest.skip(f"needs {request.param}, node and the packages of tests/site: run scripts/setup-browsers")
-
-    def run(site: Path, scenario: str) -> Any:
-        command = ["node", HARNESS / "run.mjs", request.param, executable, site, scenario]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=580)
-        assert done.returncode == 0, done.stderr
-        outcome = json.loads(done.stdout.splitlines()[-1])
-        assert outcome["ok"], "\n".join([outcome.get("error", ""), *outcome.get("problems", [])])
-        return outcome.get("result")
-
-    return run
 
 
 @pytest.fixture(scope="session")
 def site(audible_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A site with audio, in a folder whose path wants escaping."""
-    return build([audible_run], tmp_path_factory.mktemp("a b#c%20ü") / "site").parent
+    return build([audible_run], tmp_path_factory.mktemp("a b#c%20ü") / "site")
 
 
 @pytest.mark.parametrize(
@@ -99,4 +78,4 @@ def test_one_bad_recording_harms_no_other(visit: Visit, audible_run: Path, tmp_p
         "mimi~1.1kbps": "is damaged", "encodec_24khz~3kbps": "is damaged: its content is not what its name says",
     }  # fmt: skip
     (built / "broken.json").write_text(json.dumps(says))
-    assert visit(built, "broken") == 7
+    assert visit(built / "index.html", "broken") == 7

@@ -6,7 +6,6 @@ import csv
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,28 +17,8 @@ from codecbench.leaderboard.site import build
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-HARNESS = Path(__file__).parent.parent / "site"
-BROWSERS = {"chromium": ("chromium", "chromium-browser"), "firefox": ("firefox-esr", "firefox")}
 MakeRun = Callable[..., Path]
 ONE = {"opus": {"family": "Opus", "track": "classical", "rates": [6, 8], "skill": 0.0}}
-
-
-@pytest.fixture(params=BROWSERS)
-def visit(request: pytest.FixtureRequest) -> Callable[[Path, str], Any]:
-    """``visit(index, scenario)`` runs a scenario on the site in each browser and gives its result."""
-    executable = next(filter(None, map(shutil.which, BROWSERS[request.param])), None)
-    if executable is None or shutil.which("node") is None or not (HARNESS / "node_modules").exists():
-        pytest.skip(f"needs {request.param}, node and the packages of tests/site: run scripts/setup-tests")
-
-    def run(index: Path, scenario: str) -> Any:
-        command = ["node", HARNESS / "run.mjs", request.param, executable, index.parent, scenario]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=580)
-        assert done.returncode == 0, done.stderr
-        outcome = json.loads(done.stdout.splitlines()[-1])
-        assert outcome["ok"], "\n".join([outcome.get("error", ""), *outcome.get("problems", [])])
-        return outcome.get("result")
-
-    return run
 
 
 @pytest.fixture(scope="session")

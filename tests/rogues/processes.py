@@ -314,10 +314,10 @@ class PatchesNumpy(Sound):
 
 
 class TellsWhatItSees(Sound):
-    """Its environment, its arguments and its folder, in the text of an exception."""
+    """Its folder, its environment and its arguments, in the text of an exception."""
 
     def deed(self) -> None:
-        raise RuntimeError(f"{sorted(os.environ)} {sys.argv} {os.listdir('.')}")  # noqa: PTH208
+        raise RuntimeError(f"{os.listdir('.')} {sorted(os.environ)} {sys.argv[1:]}")  # noqa: PTH208
 
 
 class RaisesOddly(Sound):
