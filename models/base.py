@@ -8,7 +8,7 @@ of clips, each with its own length: padding to a batch is the adapter's own busi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import log, log2
 from pathlib import Path
@@ -89,7 +89,7 @@ class Card:
             unknown. A frame and the look-ahead are the algorithmic latency, which `codecbench.models.latency` measures.
         warm_up: Samples of a clip's start that must have come in before anything can come out, where they are more
             than a frame and the look-ahead: of a codec that mirrors them, to have a past.
-        streaming: It has `Codec.encode_stream` and `Codec.decode_stream`.
+        streaming: It has `Codec.encode_stream` and `Codec.decode_stream`, or a `SpeechLM.stream` of many pieces.
         tasks: What a language model can do.
         licence: SPDX identifier of the model's code or implementation.
         weights: The official files; empty for a system that has none.
@@ -326,21 +326,42 @@ class Sampling:
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """One thing to generate: a task with the text, audio prompt and target language that it takes."""
+    """One thing to generate. Every clip is at the card's sample rate and channels.
+
+    Attributes:
+        task: What to do.
+        text: What to say, to sing, to translate or to depict; an instruction; the edited words of an edit.
+        audio: What to go on from, to work on or to understand; for ``tts``, the voice to speak in.
+        transcript: The words of `audio`, for a model that wants them.
+        reference: A second recording: the speaker to extract or to speak as, the melody to follow.
+        language: Of what is generated, as an ISO 639-1 code; of what is said, for ``tts`` and ``asr``.
+        source_language: Of `audio` or of the text to translate.
+    """
 
     task: Task
     text: str | None = None
     audio: Clip | None = None
+    transcript: str | None = None
+    reference: Clip | None = None
     language: str | None = None
+    source_language: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Response:
-    """What a model generated: audio, text or both, and the number of tokens it took."""
+    """What a model generated.
+
+    Attributes:
+        audio: What is new: without the prompt, unless the task is to change all of it.
+        text: Likewise.
+        tokens: How many it took.
+        ended: False if the model has a token for the end and did not come to it within the limit.
+    """
 
     audio: Clip | None = None
     text: str | None = None
     tokens: int = 0
+    ended: bool = True
 
 
 @dataclass(frozen=True)
@@ -374,6 +395,19 @@ class SpeechLM(ABC):
     @abstractmethod
     def loglikelihood(self, items: Sequence[Clip]) -> list[Likelihood]:
         """Log-likelihood of each clip under the model."""
+
+    def stream(self, request: Request, sampling: Sampling) -> Iterator[Clip]:
+        """The audio of `generate` for one request in pieces, each as soon as it is certain.
+
+        Joined, they are that audio, but for rounding. A model whose card does not say `streaming` has one piece.
+        """
+        response = self.generate([request], sampling)[0]
+        if response.audio is not None:
+            yield response.audio
+
+    def parameters(self) -> int:
+        """Number of learnt parameters."""
+        return 0
 
 
 @runtime_checkable

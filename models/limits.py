@@ -18,6 +18,8 @@ WORKS_ON_AUDIO: frozenset[Task] = frozenset(
      "dereverberation", "conversion"}
 )  # fmt: skip
 """Tasks whose request has audio; others may have a prompt."""
+TAKES_REFERENCE: frozenset[Task] = frozenset({"extraction", "conversion"})
+"""Tasks whose request has a second recording."""
 TRANSLATES: frozenset[Task] = frozenset({"mt", "s2st", "s2tt"})
 """Tasks whose request has a target language."""
 GIVES_TEXT: frozenset[Task] = frozenset({"asr", "mt", "s2tt", "slu", "captioning"})
@@ -59,8 +61,11 @@ def check_request(
         raise ValueError(f"the text has {len(text)} characters; {card.name} takes {longest_text}")
     if task in WORKS_ON_AUDIO and request.audio is None:
         raise ValueError(f"the task '{task}' needs audio")
-    if request.audio is not None:
-        check_clip(card, request.audio, frame)
+    if task in TAKES_REFERENCE and request.reference is None:
+        raise ValueError(f"the task '{task}' needs a reference, a second recording")
+    for clip in (request.audio, request.reference):
+        if clip is not None:
+            check_clip(card, clip, frame)
     if task in TRANSLATES and request.language not in languages:
         known = ", ".join(languages)
         raise ValueError(f"{card.name} does not know the language '{request.language}'; it knows {known}")

@@ -73,10 +73,11 @@ def generator(seed: int, request: Request | None = None) -> torch.Generator:
     """
     digest = blake2b(repr(seed).encode(), digest_size=8)
     if request is not None:
-        digest.update(repr((request.task, request.text, request.language)).encode())
-        if request.audio is not None:
-            digest.update(repr((request.audio.sample_rate, request.audio.samples.shape)).encode())
-            digest.update(request.audio.samples.tobytes())
+        words = (request.text, request.transcript, request.language, request.source_language)
+        digest.update(repr((request.task, *words)).encode())
+        for clip in (request.audio, request.reference):
+            digest.update(repr(clip and (clip.sample_rate, clip.samples.shape)).encode())
+            digest.update(clip.samples.tobytes() if clip else b"")
     return torch.Generator().manual_seed(int.from_bytes(digest.digest(), "big") >> 1)
 
 

@@ -152,6 +152,21 @@ def cache_is_exact(subject: Subject) -> None:
 
 
 @check(LMS)
+def stream_is_generate(subject: Subject) -> None:
+    """What `stream` yields, end to end, is the audio of `generate`; in several pieces where the card says so."""
+    asked = next((request(subject, task) for task in subject.card.tasks if task not in GIVES_TEXT), None)
+    if asked is None:
+        raise Skipped("no task gives audio")
+    whole = _generate(subject, [asked])[0].audio
+    pieces = list(subject.lm.stream(asked, SHORT))
+    if whole is None or len(pieces) < (2 if subject.card.streaming else 1):
+        raise Failed(f"{len(pieces)} pieces came")
+    found = np.concatenate([piece.samples for piece in pieces], axis=1)
+    if found.shape != whole.samples.shape or not np.allclose(found, whole.samples, atol=1e-5):
+        raise Failed("the pieces are not what `generate` gives")
+
+
+@check(LMS)
 def refuses_other_tasks(subject: Subject) -> None:
     """A task that the card does not name is a ValueError, among good requests too."""
     other = "sound" if "sound" not in subject.card.tasks else "no-such-task"

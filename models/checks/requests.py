@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from codecbench.models.base import Request, Response, Sampling, Task
-from codecbench.models.limits import TAKES_TEXT, TRANSLATES, WORKS_ON_AUDIO
+from codecbench.models.limits import TAKES_REFERENCE, TAKES_TEXT, TRANSLATES, WORKS_ON_AUDIO
 
 if TYPE_CHECKING:
     from codecbench.models.checks.subject import Subject
@@ -26,6 +26,8 @@ def request(subject: Subject, task: Task | None = None, seed: int = 0) -> Reques
         chosen,
         text=TEXT if chosen in TAKES_TEXT else None,
         audio=subject.clip(0.5, seed) if chosen in TAKES_AUDIO else None,
+        reference=subject.clip(0.5, seed + 1) if chosen in TAKES_REFERENCE else None,
+        transcript=TEXT if chosen == "tts" else None,
         language="en" if chosen in TRANSLATES else None,
     )
 

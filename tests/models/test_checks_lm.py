@@ -26,6 +26,7 @@ CAUGHT = {
     "TalksTooLong": ("max_seconds", "0.500 s came where 0.2 s"),
     "OtherRate": ("every_task", "continuation: the audio is at 16000 Hz"),
     "WrongCache": ("cache_is_exact", "the cache changes the response"),
+    "StreamsElse": ("stream_is_generate", "not what `generate` gives"),
     "HearsTheFuture": ("likelihood_adds_up", "half the clip has"),
     "Improper": ("likelihood_is_whole", "3.0 nats"),
     "CountsOtherSeconds": ("likelihood_is_whole", "1.0 s for a clip"),

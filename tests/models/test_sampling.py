@@ -111,7 +111,10 @@ def clip(level: float) -> Clip:
 REQUESTS = [
     Request("tts", "one"), Request("tts", "two"), Request("music", "one"),
     Request("s2st", audio=clip(0), language="de"), Request("s2st", audio=clip(0.5), language="de"),
-    Request("s2st", audio=clip(0), language="fr"),
+    Request("s2st", audio=clip(0), language="fr"), Request("s2st", audio=clip(0), language="fr", source_language="en"),
+    Request("conversion", audio=clip(0), reference=clip(0.5)),
+    Request("conversion", audio=clip(0.5), reference=clip(0)),
+    Request("tts", "one", clip(0.5)), Request("tts", "one", reference=clip(0.5)), Request("tts", "one", transcript="a"),
 ]  # fmt: skip
 
 
@@ -126,7 +129,7 @@ def drawn(requests: list[Request], order: Callable[[int], Any] = range, seed: in
 
 def test_what_a_request_draws_does_not_depend_on_its_company() -> None:
     whole = drawn(REQUESTS)
-    assert len({tuple(one) for one in whole}) == len(REQUESTS) == 6
+    assert len({tuple(one) for one in whole}) == len(REQUESTS) == 12
     assert whole == [drawn([request])[0] for request in REQUESTS]
     assert whole[::-1] == drawn(REQUESTS[::-1])
     assert whole == drawn(REQUESTS, lambda count: reversed(range(count)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -132,6 +132,13 @@ class OtherRate(Honest):
 
     def speak(self, tokens: NDArray[np.int64]) -> Clip:
         return Clip(super().speak(tokens).samples, 2 * RATE)
+
+
+class StreamsElse(Honest):
+    """Streams with another seed."""
+
+    def stream(self, request: Request, sampling: Sampling) -> Iterator[Clip]:
+        return super().stream(request, replace(sampling, seed=sampling.seed + 1))
 
 
 class HearsTheFuture(Honest):
