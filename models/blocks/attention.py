@@ -69,17 +69,20 @@ class Attention(nn.Module):
         key_heads: Heads of the keys and values, a divisor of `heads`.
         memory: Channels of what the keys and values are made of.
         bias: All four projections add one.
+        unbiased: But for these of ``query``, ``key``, ``value`` and ``output``.
     """
 
-    def __init__(self, dimension: int, heads: int, key_heads: int, memory: int, *, bias: bool) -> None:
+    def __init__(
+        self, dimension: int, heads: int, key_heads: int, memory: int, *, bias: bool, unbiased: Sequence[str] = ()
+    ) -> None:  # fmt: skip
         super().__init__()
         if dimension % heads or heads % key_heads:
             raise ValueError(f"{dimension} channels, {heads} heads and {key_heads} heads of keys do not divide")
         self.size = dimension // heads
-        self.query = nn.Linear(dimension, dimension, bias=bias)
-        self.key = nn.Linear(memory, key_heads * self.size, bias=bias)
-        self.value = nn.Linear(memory, key_heads * self.size, bias=bias)
-        self.output = nn.Linear(dimension, dimension, bias=bias)
+        self.query = nn.Linear(dimension, dimension, bias=bias and "query" not in unbiased)
+        self.key = nn.Linear(memory, key_heads * self.size, bias=bias and "key" not in unbiased)
+        self.value = nn.Linear(memory, key_heads * self.size, bias=bias and "value" not in unbiased)
+        self.output = nn.Linear(dimension, dimension, bias=bias and "output" not in unbiased)
 
     def project(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values ``[B, H, M, D]`` of `memory` ``[B, M, C]``."""

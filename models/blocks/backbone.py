@@ -31,9 +31,12 @@ class BackboneShape:
         norm: ``layer`` or ``rms`` normalisation.
         norm_first: Normalise what goes into each part, else what comes out of it with its input added.
         final_norm: Normalise the output.
+        norm_bias: Layer normalisation adds a bias.
+        parallel: Attention and the feed-forward part hear one normalised input, and both are added to it at once.
         epsilon: Of the normalisations.
-        activation: ``gelu``, ``relu``, or ``swiglu`` (a gated SiLU).
+        activation: ``gelu``, ``relu``, ``swiglu`` (a gated SiLU) or ``geglu`` (a gated GELU, approximated by a tanh).
         attention_bias, hidden_bias: The linear layers of attention and of the feed-forward part add a bias.
+        unbiased: Those of ``query``, ``key``, ``value`` and ``output`` that add none even so.
         cross: Every layer has cross-attention to a memory.
         memory: Channels of the memory; None for `dimension`.
         positions: How steps know where they are.
@@ -52,10 +55,13 @@ class BackboneShape:
     norm: Literal["layer", "rms"] = "layer"
     norm_first: bool = True
     final_norm: bool = True
+    norm_bias: bool = True
+    parallel: bool = False
     epsilon: float = 1e-5
-    activation: Literal["gelu", "relu", "swiglu"] = "gelu"
+    activation: Literal["gelu", "relu", "swiglu", "geglu"] = "gelu"
     attention_bias: bool = True
     hidden_bias: bool = True
+    unbiased: tuple[str, ...] = ()
     cross: bool = False
     memory: int | None = None
     positions: Positions = "none"
@@ -68,8 +74,9 @@ class BackboneShape:
 
 
 def _norm(shape: BackboneShape) -> nn.Module:
-    kind = nn.LayerNorm if shape.norm == "layer" else nn.RMSNorm
-    return kind(shape.dimension, eps=shape.epsilon)
+    if shape.norm == "rms":
+        return nn.RMSNorm(shape.dimension, eps=shape.epsilon)
+    return nn.LayerNorm(shape.dimension, eps=shape.epsilon, bias=shape.norm_bias)
 
 
 class FeedForward(nn.Module):
@@ -80,7 +87,7 @@ class FeedForward(nn.Module):
         self.activation = shape.activation
         self.inner = nn.Linear(shape.dimension, shape.hidden, bias=shape.hidden_bias)
         self.outer = nn.Linear(shape.hidden, shape.dimension, bias=shape.hidden_bias)
-        if shape.activation == "swiglu":
+        if shape.activation in ("swiglu", "geglu"):
             self.gate = nn.Linear(shape.dimension, shape.hidden, bias=shape.hidden_bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,6 +95,8 @@ class FeedForward(nn.Module):
         hidden = self.inner(x)
         if self.activation == "swiglu":
             hidden = functional.silu(self.gate(x)) * hidden
+        elif self.activation == "geglu":
+            hidden = functional.gelu(self.gate(x), approximate="tanh") * hidden
         else:
             hidden = functional.gelu(hidden) if self.activation == "gelu" else functional.relu(hidden)
         return cast("Tensor", self.outer(hidden))
@@ -110,15 +119,17 @@ class BackboneLayer(nn.Module):
 
     def __init__(self, shape: BackboneShape) -> None:
         super().__init__()
-        self.norm_first = shape.norm_first
+        self.norm_first, self.parallel = shape.norm_first, shape.parallel
         size, heads = shape.dimension, shape.heads
-        self.attention = Attention(size, heads, shape.key_heads or heads, size, bias=shape.attention_bias)
+        bias, unbiased = shape.attention_bias, shape.unbiased
+        self.attention = Attention(size, heads, shape.key_heads or heads, size, bias=bias, unbiased=unbiased)
         self.attention_norm = _norm(shape)
         if shape.cross:
             self.cross = Attention(size, heads, heads, shape.memory or size, bias=shape.attention_bias)
             self.cross_norm = _norm(shape)
         self.feed = FeedForward(shape)
-        self.feed_norm = _norm(shape)
+        if not shape.parallel:
+            self.feed_norm = _norm(shape)
 
     def forward(self, x: Tensor, index: int, call: _Call) -> Tensor:
         """Run over `x` ``[B, F, C]`` as the layer number `index`."""
@@ -128,6 +139,8 @@ class BackboneLayer(nn.Module):
             keys = rotate(keys, call.turn)
         if call.cache is not None:
             keys, values = call.cache.append(index, keys, values, call.places)
+        if self.parallel:
+            return cast("Tensor", x + self.attention(normed, keys, values, call.mask, call.turn) + self.feed(normed))
         x = x + self.attention(normed, keys, values, call.mask, call.turn)
         x = x if self.norm_first else self.attention_norm(x)
         if call.memory is not None:

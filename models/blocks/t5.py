@@ -1,4 +1,4 @@
-"""The text encoder T5 (arXiv:1910.10683, version 1.0), which language models of music and sound listen to."""
+"""The text encoder T5 (arXiv:1910.10683), which language models of music and sound listen to."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ _RULES = (
     (r"\.layer\.0\.SelfAttention\.k\.", ".attention.key."),
     (r"\.layer\.0\.SelfAttention\.v\.", ".attention.value."),
     (r"\.layer\.0\.SelfAttention\.o\.", ".attention.output."),
-    (r"\.layer\.1\.DenseReluDense\.wi\.", ".feed.inner."),
+    (r"\.layer\.1\.DenseReluDense\.wi(_1)?\.", ".feed.inner."),
+    (r"\.layer\.1\.DenseReluDense\.wi_0\.", ".feed.gate."),
     (r"\.layer\.1\.DenseReluDense\.wo\.", ".feed.outer."),
 )
 
 VOCABULARY = 32_128
 
 
-def shape(dimension: int, layers: int, heads: int) -> BackboneShape:
-    """An encoder of the released sizes, whose feed-forward part is four times as wide."""
+def shape(dimension: int, layers: int, heads: int, hidden: int | None = None) -> BackboneShape:
+    """An encoder of version 1.0, four times as wide inside; or, of `hidden` channels and gated, of version 1.1."""
     return BackboneShape(
-        dimension, layers, heads, 4 * dimension, norm="rms", epsilon=1e-6, activation="relu", attention_bias=False,
-        hidden_bias=False, positions="relative", causal=False,
+        dimension, layers, heads, hidden or 4 * dimension, norm="rms", epsilon=1e-6,
+        activation="geglu" if hidden else "relu", attention_bias=False, hidden_bias=False, positions="relative",
+        causal=False,
     )  # fmt: skip
 
 

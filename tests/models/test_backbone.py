@@ -26,6 +26,7 @@ SHAPES = {
     "learned": replace(PLAIN, positions="learned", longest=64),
     "llama": llama(32, 2, 4, 48, key_heads=2),
     "relative": replace(PLAIN, positions="relative", norm="rms", buckets=8, furthest=16),
+    "palm": replace(llama(32, 2, 4, 48, key_heads=1), norm="layer", norm_bias=False, parallel=True, activation="geglu"),
     "cross": replace(PLAIN, cross=True, memory=12, positions="sin_cos"),
 }
 
