@@ -2,17 +2,18 @@
 
 An entry is a system at an operating point. A failed item never leaves the denominator: coverage says how many
 expected items have a value, the worst-case score counts each failed item at the metric's floor, and only an entry
-with full coverage is ranked. Ranks compare entries of one track, one bitrate band and one dataset.
+with full coverage is ranked. Ranks compare entries of one track, one bitrate band and one dataset; language models,
+which have a dataset of requests a task and no bitrate, are compared within their track.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import floor, fsum, inf, isnan, log2
+from dataclasses import replace
+from math import fsum, inf, isnan
 from statistics import fmean
-from typing import Literal, NamedTuple, TypeAlias, cast
+from typing import NamedTuple, cast
 
 from codecbench.leaderboard import stats
 from codecbench.leaderboard.board import CORPUS, Board, Metric
@@ -29,100 +30,8 @@ from codecbench.leaderboard.scores import (
     parts_of,
     score,
 )  # fmt: skip
-from codecbench.leaderboard.stats import Drawn, Estimate
-
-BAND_START = 0.625
-"""Bitrate bands are octaves from here, in kbps (all below is one): edges lie between usual operating points."""
-Mean: TypeAlias = Literal["macro", "micro", "duration"]
-MEANS: dict[Mean, str] = {
-    "macro": "every dataset weighs the same, and in it every item (of error rates, every word)",
-    "micro": "every item weighs the same (of error rates, every word), whichever dataset it is from",
-    "duration": "every second weighs the same, whichever dataset it is from",
-}
-"""The three means of an entry, and what weighs the same in them. Ranks and intervals are of the first."""
-ALL = "*"
-"""The dataset of the section that averages over all datasets."""
-TRACKS = ("official", "small", "classical", "control")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One entry under one metric.
-
-    Attributes:
-        counts: Items by status.
-        estimate: Mean over the items that are ok; over datasets, the mean of their means (macro).
-        worst: The mean with failed items at the metric's floor (or, without one, at the worst value that any
-            entry got on the dataset); None for a metric without a direction.
-        micro: The mean over all items together; differs from the estimate only over several datasets.
-        by_duration: The mean over all items together, each weighing its seconds; None where durations are unknown.
-        beyond: Values worse than the metric's floor or better than its perfect value; none is clipped.
-        unranked: Why it is not ranked; empty if it is.
-        rank: Lowest and highest rank it may hold among its `rivals`; None if it is not ranked.
-        rivals: Ranked entries of the same track and band, itself included.
-    """
-
-    counts: Counts
-    estimate: Estimate | None
-    worst: float | None
-    micro: float | None
-    beyond: int
-    unranked: str
-    rank: tuple[int, int] | None = None
-    rivals: int = 0
-    by_duration: float | None = None
-
-    def mean(self, of: Mean) -> float | None:
-        """One of the means that `MEANS` describes."""
-        if of == "macro":
-            return self.estimate.value if self.estimate else None
-        return self.micro if of == "micro" else self.by_duration
-
-    @property
-    def leads(self) -> bool:
-        """It may be the best of at least two rivals."""
-        return self.rank is not None and self.rank[0] == 1 and self.rivals > 1
-
-
-@dataclass(frozen=True)
-class Row:
-    """One entry in one section; `kbps` is measured, `properties` are facts about the corpus such as delay."""
-
-    system: str
-    point: str
-    track: str
-    kbps: Estimate | None
-    unranked: str
-    cells: Mapping[str, Cell]
-    properties: Mapping[str, float]
-
-    @property
-    def band(self) -> str:
-        """The bitrate band that it is ranked in, in kbps, such as ``5–10``; empty without a bitrate."""
-        return band(self.kbps.value) if self.kbps else ""
-
-
-@dataclass(frozen=True)
-class Section:
-    """The rows of one dataset or a part of it, or the mean over all datasets (`dataset` is ``*``).
-
-    Rows are sorted by track, then bitrate. `drawn` is what the resamples of each metric draw.
-    """
-
-    dataset: str
-    title: str
-    utterances: int
-    drawn: Mapping[str, Drawn]
-    rows: tuple[Row, ...]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """All sections, the metrics that have an item somewhere, and why systems without any row have none."""
-
-    sections: tuple[Section, ...]
-    metrics: Mapping[str, Metric]
-    absent: Mapping[str, str]
+from codecbench.leaderboard.stats import Drawn
+from codecbench.leaderboard.summary import ALL, TRACKS, Cell, Row, Section, Summary, band
 
 
 class _Column(NamedTuple):
@@ -132,16 +41,8 @@ class _Column(NamedTuple):
     drawn: Drawn
 
 
-def band(kbps: float) -> str:
-    """The band of bitrates that `kbps` lies in, such as ``5–10``."""
-    if kbps < BAND_START:
-        return f"0–{BAND_START:g}"
-    low = BAND_START * 2 ** floor(log2(kbps / BAND_START))
-    return f"{low:g}–{2 * low:g}"
-
-
 def aggregate(board: Board, by: Split | None = None) -> Summary:
-    """Summarise a board: a section a dataset, then one over all if there are several.
+    """Summarise a board: a section a dataset, then one over all, of a kind, if there are several.
 
     Args:
         board: The results.
@@ -153,20 +54,21 @@ def aggregate(board: Board, by: Split | None = None) -> Summary:
     groups = dict(tuple(items.groupby(["metric", "dataset"], sort=False)))
     none = items.iloc[:0]
     parts = [part for dataset in board.datasets.values() for part in parts_of(dataset, by)]
-    several = by is None and len(parts) > 1
-    coded = dict(tuple(items.groupby("dataset", sort=False)))
+    tasks = [board.datasets[part.dataset].task for part in parts]
+    wholes = [] if by else _wholes(tasks)
+    coded = {name: rows for name, rows in items.groupby("dataset", sort=False) if not board.datasets[str(name)].task}
     rates = [bitrate(part, entries, coded.get(part.dataset, none)) for part in parts]
-    rates += [average_means(rates)] if several else []
+    rates += [average_means([rates[k] for k in own]) for own in wholes]
+    tasks += [tasks[own[0]] for own in wholes]
     tables: list[dict[str, _Column]] = [{} for _ in rates]
     for metric in board.metrics.values():
         found = [score(metric, part, entries, groups.get((metric.name, part.dataset), none)) for part in parts]
-        found += [average(found)] if several else []
-        for table, scores, rate in zip(tables, found, rates, strict=True):
-            table[metric.name] = _Column(_cells(board, metric, entries, scores, rate), scores.means.drawn)
+        found += [average([found[k] for k in own]) for own in wholes]
+        for table, scores, rate, task in zip(tables, found, rates, tasks, strict=True):
+            table[metric.name] = _Column(_cells(board, metric, entries, scores, rate, task), scores.means.drawn)
     properties = _properties(board)
-    sections = [_section(board, *facts, entries, properties) for facts in zip(parts, rates, tables, strict=False)]
-    if several:
-        sections.append(_section(board, _whole(parts), rates[-1], tables[-1], entries, properties))
+    parts += [_whole([parts[k] for k in own], tasks[own[0]]) for own in wholes]
+    sections = [_section(board, *facts, entries, properties) for facts in zip(parts, tasks, rates, tables, strict=True)]
     used = {name for section in sections for row in section.rows for name in row.cells}
     present = {system for system, _ in entries}
     return Summary(
@@ -176,7 +78,15 @@ def aggregate(board: Board, by: Split | None = None) -> Summary:
     )
 
 
-def _cells(board: Board, metric: Metric, entries: Sequence[Entry], scores: Scores, rates: Means) -> list[Cell | None]:
+def _wholes(tasks: Sequence[str]) -> list[list[int]]:
+    """Which parts are averaged together: those of recordings, and those of each task, where there are several."""
+    same = {task: [k for k, other in enumerate(tasks) if other == task] for task in tasks}
+    return [own for own in same.values() if len(own) > 1]
+
+
+def _cells(
+    board: Board, metric: Metric, entries: Sequence[Entry], scores: Scores, rates: Means, task: str
+) -> list[Cell | None]:
     cells: list[Cell | None] = []
     groups: dict[tuple[str, str], list[int]] = {}
     for k, (name, _) in enumerate(entries):
@@ -184,7 +94,7 @@ def _cells(board: Board, metric: Metric, entries: Sequence[Entry], scores: Score
             cells.append(None)
             continue
         system, rate = board.systems[name], rates.estimate(k)
-        unranked = system.unranked or _incomplete(metric, scores.counts[k], rate)
+        unranked = system.unranked or _incomplete(metric, scores.counts[k], rated=bool(rate or task))
         cells.append(
             Cell(
                 counts=scores.counts[k],
@@ -196,20 +106,20 @@ def _cells(board: Board, metric: Metric, entries: Sequence[Entry], scores: Score
                 by_duration=scores.by_duration(k),
             )
         )
-        if not unranked and rate:
-            groups.setdefault((system.track, band(rate.value)), []).append(k)
+        if not unranked:
+            groups.setdefault((system.track, band(rate.value) if rate else ""), []).append(k)
     for group in groups.values():
         _rank(cells, group, metric, scores.means)
     return cells
 
 
-def _incomplete(metric: Metric, counts: Counts, rate: Estimate | None) -> str:
+def _incomplete(metric: Metric, counts: Counts, *, rated: bool) -> str:
     if metric.direction == "none":
         return "no direction"
     if not counts.expected:
         return "undefined on every item"
     lacking = [f"{n} {what}" for what in ("failed", "error", "missing") if (n := getattr(counts, what))]
-    return ", ".join(lacking) or ("" if rate else "no measured bitrate")
+    return ", ".join(lacking) or ("" if rated else "no measured bitrate")
 
 
 def _rank(cells: list[Cell | None], group: Sequence[int], metric: Metric, means: Means) -> None:
@@ -223,7 +133,7 @@ def _rank(cells: list[Cell | None], group: Sequence[int], metric: Metric, means:
 
 
 def _section(
-    board: Board, part: Part, rates: Means, table: Mapping[str, _Column], entries: Sequence[Entry],
+    board: Board, part: Part, task: str, rates: Means, table: Mapping[str, _Column], entries: Sequence[Entry],
     properties: Mapping[tuple[str, str, str], Mapping[str, float]],
 ) -> Section:  # fmt: skip
     rows = []
@@ -239,6 +149,7 @@ def _section(
         utterances=len(part.utterances),
         drawn={name: column.drawn for name, column in table.items() if any(column.cells)},
         rows=tuple(sorted(rows, key=_order)),
+        task=task,
     )
 
 
@@ -248,11 +159,11 @@ def _order(row: Row) -> tuple[object, ...]:
     return track, row.track, bool(row.unranked), kbps, row.system, row.point
 
 
-def _whole(parts: Sequence[Part]) -> Part:
-    """All datasets together."""
+def _whole(parts: Sequence[Part], task: str) -> Part:
+    """All datasets of recordings together, or all of a task."""
     return Part(
-        dataset=ALL,
-        title=f"Mean over {len(parts)} datasets",
+        dataset=ALL + task,
+        title=f"{task}: mean over {len(parts)} lists of requests" if task else f"Mean over {len(parts)} datasets",
         utterances=tuple(name for part in parts for name in part.utterances),
         speakers=tuple(name for part in parts for name in part.speakers),
     )

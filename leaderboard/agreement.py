@@ -13,10 +13,10 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from codecbench.leaderboard.aggregate import Section
 from codecbench.leaderboard.board import Metric
 from codecbench.leaderboard.scores import Entry
 from codecbench.leaderboard.stats import Array
+from codecbench.leaderboard.summary import Section
 
 MIN_ENTRIES = 5
 """Fewer entries than this have no rank correlation."""

@@ -8,12 +8,12 @@ import numpy as np
 
 from codecbench.errors import UsageError
 from codecbench.leaderboard import stats
-from codecbench.leaderboard.aggregate import Row, Section, Summary
 from codecbench.leaderboard.bd_rate import BD, Ladder, RateAxis, compare_ladders
 from codecbench.leaderboard.board import Board, Metric
 from codecbench.leaderboard.rate_distortion import AXES, costs, drawn_means
 from codecbench.leaderboard.scores import Entry, Means, saturated
 from codecbench.leaderboard.stats import Estimate
+from codecbench.leaderboard.summary import Row, Section, Summary
 
 
 def bd_matrix(

@@ -29,6 +29,16 @@ class System:
         return str(self.facts.get("track", "official"))
 
     @property
+    def tasks(self) -> tuple[str, ...]:
+        """What a language model can do."""
+        return tuple(map(str, self.facts.get("tasks") or ()))
+
+    @property
+    def is_model(self) -> bool:
+        """It is a language model, no codec."""
+        return self.facts.get("kind") == "lm"
+
+    @property
     def invalid(self) -> str:
         """Why the system could not be run; empty if it could."""
         status, reason = str(self.facts.get("status", "valid")), str(self.facts.get("reason") or "")
@@ -77,7 +87,11 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset and its utterances, by id."""
+    """A dataset and its utterances, by id.
+
+    A list of requests to language models has a `task`, such as ``tts``, and a `protocol`: how they are asked, and what
+    of the answer is measured. Both are empty for recordings that are coded.
+    """
 
     name: str
     title: str
@@ -86,6 +100,8 @@ class Dataset:
     fingerprint: str
     utterances: tuple[Utterance, ...]
     note: str = ""
+    task: str = ""
+    protocol: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codecbench.errors import UsageError, did_you_mean
-from codecbench.leaderboard.aggregate import Row, Section, aggregate
+from codecbench.leaderboard.aggregate import aggregate
 from codecbench.leaderboard.board import Board, Metric
 from codecbench.leaderboard.stats import Estimate
+from codecbench.leaderboard.summary import Row, Section
 from codecbench.leaderboard.text import clean
 
 if TYPE_CHECKING:

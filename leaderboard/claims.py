@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from codecbench.leaderboard.aggregate import Row, Section
 from codecbench.leaderboard.board import Board
+from codecbench.leaderboard.summary import Row, Section
 
 TOLERANCE = 0.01
 """Difference between claim and measurement, as a share of the claim, that is worth a word."""

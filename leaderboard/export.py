@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from codecbench.leaderboard.aggregate import Cell, Row, Section, Summary
 from codecbench.leaderboard.board import Board
 from codecbench.leaderboard.stats import Estimate
+from codecbench.leaderboard.summary import Cell, Row, Section, Summary
 
 SCHEMA = 1
 COLUMNS = (
@@ -87,7 +87,7 @@ def to_json(board: Board, summary: Summary) -> str:
 
 def _section(section: Section, summary: Summary) -> dict[str, Any]:
     return {
-        "dataset": section.dataset, "title": section.title, "utterances": section.utterances,
+        "dataset": section.dataset, "title": section.title, "task": section.task, "utterances": section.utterances,
         "drawn": {name: asdict(drawn) for name, drawn in section.drawn.items()},
         "rows": [_row(row, summary) for row in section.rows],
     }  # fmt: skip

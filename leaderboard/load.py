@@ -246,4 +246,6 @@ def _dataset(name: str, raw: Mapping[str, Any]) -> Dataset:
         fingerprint=str(raw.get("fingerprint") or ""),
         utterances=tuple(sorted(items, key=lambda item: item.id)),
         note=str(raw.get("note") or ""),
+        task=str(raw.get("task") or ""),
+        protocol=str(raw.get("protocol") or ""),
     )

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from codecbench.leaderboard import paired, stats
-from codecbench.leaderboard.aggregate import ALL, Row, Section
 from codecbench.leaderboard.board import CORPUS, Board, Metric
 from codecbench.leaderboard.paired import Counts, Unit
 from codecbench.leaderboard.scores import Entry, Items, Mask, Part, items_of, parts_of, worst_means
 from codecbench.leaderboard.stats import Array, Drawn, Estimate
+from codecbench.leaderboard.summary import ALL, Row, Section
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,10 +17,10 @@ import numpy as np
 
 from codecbench.errors import did_you_mean
 from codecbench.leaderboard import stats
-from codecbench.leaderboard.aggregate import ALL, Row, Section, Summary
 from codecbench.leaderboard.board import CORPUS, Board, Metric
 from codecbench.leaderboard.scores import Entry, Mask, Means, Part, average_means, bitrate, items_of, parts_of
 from codecbench.leaderboard.stats import Estimate
+from codecbench.leaderboard.summary import ALL, Row, Section, Summary
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from codecbench.errors import UsageError, did_you_mean
-from codecbench.leaderboard.aggregate import Cell, Row, Section, Summary, aggregate
+from codecbench.leaderboard.aggregate import aggregate
 from codecbench.leaderboard.board import Board
 from codecbench.leaderboard.claims import cautions
 from codecbench.leaderboard.export import to_csv, to_json
+from codecbench.leaderboard.summary import Cell, Row, Section, Summary
 from codecbench.leaderboard.text import (
     ARROWS,
     PROPERTIES,

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import cast
 
-from codecbench.leaderboard.aggregate import Cell, Row, Section
 from codecbench.leaderboard.board import CORPUS, Board, Metric
 from codecbench.leaderboard.stats import FEW_CLUSTERS, MIN_CLUSTERS, Drawn, Estimate
+from codecbench.leaderboard.summary import Cell, Row, Section
 
 UNITS = {"speaker": "speakers", "speaker or clip": "speakers and clips without one", "utterance": "utterances"}
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from codecbench.leaderboard.aggregate import Section
 from codecbench.leaderboard.agreement import FAR, MIN_ENTRIES, MIN_METRICS, agreement, outliers
 from codecbench.leaderboard.pages.base import Page, PageType, Site, dataset_path, system_path
 from codecbench.leaderboard.pages.scores import MINUS, metric_view, shown_metrics
+from codecbench.leaderboard.summary import Section
 from codecbench.leaderboard.text import number
 
 

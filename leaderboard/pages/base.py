@@ -10,11 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from codecbench.leaderboard.aggregate import Section, Summary, aggregate
+from codecbench.leaderboard.aggregate import aggregate
 from codecbench.leaderboard.board import Board, Metric
 from codecbench.leaderboard.charts import chart_svg
 from codecbench.leaderboard.pages.audio import BUDGET, Audio, choose
 from codecbench.leaderboard.scores import Entry, Split
+from codecbench.leaderboard.summary import Section, Summary
 
 PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}")
 SPLITS: tuple[Split, ...] = ("language", "domain")

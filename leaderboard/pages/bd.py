@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from codecbench.leaderboard.aggregate import Section
 from codecbench.leaderboard.bd_matrix import ladders
 from codecbench.leaderboard.bd_rate import METHOD, Delta, Ladder, RateAxis, compare_ladders, curve_difference
 from codecbench.leaderboard.board import Metric
@@ -20,6 +19,7 @@ from codecbench.leaderboard.pages.base import Page, PageType, Site, key, slug, s
 from codecbench.leaderboard.pages.curves import first_section, places_of, section_id, section_view, triple, write_shard
 from codecbench.leaderboard.pages.scores import digits_of, metric_view, shown_metrics
 from codecbench.leaderboard.rate_distortion import AXES
+from codecbench.leaderboard.summary import Section
 from codecbench.leaderboard.text import clean
 
 OVER: tuple[RateAxis, ...] = ("kbps", "token_rate")

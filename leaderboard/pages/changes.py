@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from codecbench.errors import InfrastructureError, UsageError
-from codecbench.leaderboard.aggregate import ALL, aggregate
+from codecbench.leaderboard.aggregate import aggregate
 from codecbench.leaderboard.export import to_json
 from codecbench.leaderboard.load import read_runs
 from codecbench.leaderboard.pages.base import Page, PageType, Site, system_path
+from codecbench.leaderboard.summary import ALL
 from codecbench.leaderboard.text import number
 
 EXPORT = "downloads/scores.json"
@@ -69,7 +70,7 @@ def _scores(found: Mapping[str, Any]) -> dict[SCORE, dict[str, Any]]:
             **cell, "signature": signatures[name], "title": titles[section["dataset"]],
         }
         for section in found["sections"]
-        if section["dataset"] != ALL
+        if not section["dataset"].startswith(ALL)
         for row in section["rows"]
         for name, cell in row["metrics"].items()
     }  # fmt: skip

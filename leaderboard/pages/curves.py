@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from codecbench.leaderboard.aggregate import ALL, TRACKS, Section
 from codecbench.leaderboard.board import Metric
 from codecbench.leaderboard.charts import MOST_CURVES
 from codecbench.leaderboard.pages.base import Page, PageType, Site, entry_key, key, rows_path, slug, system_path
@@ -21,6 +20,7 @@ from codecbench.leaderboard.pages.scores import digits_of, metric_view, sentence
 from codecbench.leaderboard.rate_distortion import AXES, Axis, Front, costs, fronts
 from codecbench.leaderboard.scores import Entry
 from codecbench.leaderboard.stats import Estimate
+from codecbench.leaderboard.summary import ALL, TRACKS, Section
 from codecbench.leaderboard.text import ARROWS, clean, interval_note
 
 CHARTS = ("plot.js", "plot.LICENCE.txt", "charts.css", "views.js", "charts.js", "curves.js", "matrices.js")

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from codecbench.leaderboard.aggregate import Section
 from codecbench.leaderboard.board import Dataset
 from codecbench.leaderboard.charts import MOST_CURVES
 from codecbench.leaderboard.pages.base import (
@@ -19,6 +18,7 @@ from codecbench.leaderboard.pages.base import (
     system_path,
 )
 from codecbench.leaderboard.pages.scores import properties, shown_metrics, table
+from codecbench.leaderboard.summary import Section
 from codecbench.leaderboard.text import failures, link, number
 
 MOST_CHARTS = 6

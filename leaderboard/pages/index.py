@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from codecbench.leaderboard.aggregate import ALL, TRACKS, Section
 from codecbench.leaderboard.pages.base import Page, PageType, Site
 from codecbench.leaderboard.pages.scores import explorer, shown_metrics, table
+from codecbench.leaderboard.summary import ALL, TRACKS, Section
 
 TRACK_NOTES = {
     "official": "weights as their authors published them",

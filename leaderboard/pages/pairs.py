@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codecbench.leaderboard.aggregate import ALL, Row, Section
 from codecbench.leaderboard.board import CORPUS, Metric
 from codecbench.leaderboard.pages.base import Page, PageType, Site, entry_key, rows_path, slug, system_path
 from codecbench.leaderboard.pages.curves import first_section, section_id, section_view, write_shard
 from codecbench.leaderboard.pages.scores import digits_of, metric_view, shown_metrics
 from codecbench.leaderboard.pairs import Pairs, pairwise
 from codecbench.leaderboard.scores import Entry, Items, items_of, parts_of
+from codecbench.leaderboard.summary import ALL, Row, Section
 from codecbench.leaderboard.text import UNITS, clean
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from codecbench.leaderboard.aggregate import ALL, Cell, Row, Section, Summary
 from codecbench.leaderboard.board import Metric, System
 from codecbench.leaderboard.pages.base import Site, entry_key, key, rows_path, system_path
 from codecbench.leaderboard.pages.encode import pack, shorten
 from codecbench.leaderboard.scores import Entry
 from codecbench.leaderboard.stats import Estimate
+from codecbench.leaderboard.summary import ALL, Cell, Row, Section, Summary
 from codecbench.leaderboard.text import (
     ARROWS,
     PROPERTIES,

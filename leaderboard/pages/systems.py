@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from codecbench.leaderboard.aggregate import Section
 from codecbench.leaderboard.board import System
 from codecbench.leaderboard.pages.base import Page, PageType, Site, dataset_path, entry_key, rows_path, system_path
 from codecbench.leaderboard.pages.scores import (
@@ -22,6 +21,7 @@ from codecbench.leaderboard.pages.scores import (
     weights_kind,
     yes_no,
 )  # fmt: skip
+from codecbench.leaderboard.summary import Section
 from codecbench.leaderboard.text import failures, link
 
 OWN_ROWS = frozenset({

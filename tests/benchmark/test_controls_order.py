@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from codecbench.leaderboard.aggregate import Cell, aggregate
+from codecbench.leaderboard.aggregate import aggregate
 from codecbench.leaderboard.load import read_runs
+from codecbench.leaderboard.summary import Cell
 from codecbench.metrics import registry
 from codecbench.metrics.conformance import signals
 

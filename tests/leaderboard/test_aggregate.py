@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from codecbench.leaderboard.aggregate import MEANS, Row, Section, Summary, aggregate, band
+from codecbench.leaderboard.aggregate import aggregate
 from codecbench.leaderboard.board import Metric
 from codecbench.leaderboard.load import read_runs
 from codecbench.leaderboard.scores import saturated
 from codecbench.leaderboard.stats import Drawn
+from codecbench.leaderboard.summary import MEANS, Row, Section, Summary, band
 from codecbench.leaderboard.text import interval_note
 
 MakeRun = Callable[..., Path]

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from codecbench.leaderboard.aggregate import Cell, Row, Section, aggregate
+from codecbench.leaderboard.aggregate import aggregate
 from codecbench.leaderboard.agreement import agreement, outliers
 from codecbench.leaderboard.board import Metric
 from codecbench.leaderboard.load import read_runs
 from codecbench.leaderboard.scores import Counts
 from codecbench.leaderboard.stats import Estimate
+from codecbench.leaderboard.summary import Cell, Row, Section
 
 METRICS = {
     name: Metric(name, name, direction="lower" if name == "error" else "higher") for name in ("a", "b", "c", "error")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from codecbench.leaderboard.aggregate import ALL, Section, aggregate
+from codecbench.leaderboard.aggregate import aggregate
 from codecbench.leaderboard.agreement import agreement
 from codecbench.leaderboard.bd_matrix import bd_matrix, ladders
 from codecbench.leaderboard.bd_rate import Delta, relative_curve_difference
@@ -27,6 +27,7 @@ from codecbench.leaderboard.pairs import compare_bands
 from codecbench.leaderboard.rate_distortion import AXES, costs
 from codecbench.leaderboard.rate_distortion import curves as rate_distortion_curves
 from codecbench.leaderboard.site import build
+from codecbench.leaderboard.summary import ALL, Section
 
 ASSETS = Path(curves.__file__).parent / "assets"
 PINNED = {

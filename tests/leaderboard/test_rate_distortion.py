@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from codecbench.errors import UsageError
-from codecbench.leaderboard.aggregate import Section, Summary, aggregate
+from codecbench.leaderboard.aggregate import aggregate
 from codecbench.leaderboard.board import Board
 from codecbench.leaderboard.load import read_runs
 from codecbench.leaderboard.rate_distortion import AXES, Curve, curves, find_axis, front
+from codecbench.leaderboard.summary import Section, Summary
 
 NOBODY = np.zeros((3, 3), dtype=np.bool_)
 
