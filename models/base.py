@@ -91,6 +91,8 @@ class Card:
             than a frame and the look-ahead: of a codec that mirrors them, to have a past.
         streaming: It has `Codec.encode_stream` and `Codec.decode_stream`, or a `SpeechLM.stream` of many pieces.
         tasks: What a language model can do.
+        likelihood: A language model gives the likelihood of audio; one that only hears it, or speaks no tokens, cannot,
+            and its `loglikelihood` raises ValueError.
         licence: SPDX identifier of the model's code or implementation.
         weights: The official files; empty for a system that has none.
         unpublished: It takes weights, but none were ever published: it runs on a file of the user's or random ones.
@@ -120,6 +122,7 @@ class Card:
     warm_up: int = 0
     streaming: bool = False
     tasks: tuple[Task, ...] = ()
+    likelihood: bool = True
     licence: str = "Apache-2.0"
     weights: tuple[WeightFile, ...] = ()
     unpublished: bool = False
@@ -394,7 +397,7 @@ class SpeechLM(ABC):
 
     @abstractmethod
     def loglikelihood(self, items: Sequence[Clip]) -> list[Likelihood]:
-        """Log-likelihood of each clip under the model."""
+        """Log-likelihood of each clip under the model. ValueError if the card says that it gives none."""
 
     def stream(self, request: Request, sampling: Sampling) -> Iterator[Clip]:
         """The audio of `generate` for one request in pieces, each as soon as it is certain.

@@ -28,7 +28,7 @@ class BackboneShape:
         heads: Heads of each attention.
         hidden: Channels inside a layer's feed-forward part.
         key_heads: Heads of the keys and values; None for as many as `heads`.
-        norm: ``layer`` or ``rms`` normalisation.
+        norm: ``layer`` or ``rms`` normalisation, or ``adaptive``: `AdaptiveNorm`.
         norm_first: Normalise what goes into each part, else what comes out of it with its input added.
         final_norm: Normalise the output.
         norm_bias: Layer normalisation adds a bias.
@@ -52,7 +52,7 @@ class BackboneShape:
     heads: int
     hidden: int
     key_heads: int | None = None
-    norm: Literal["layer", "rms"] = "layer"
+    norm: Literal["layer", "rms", "adaptive"] = "layer"
     norm_first: bool = True
     final_norm: bool = True
     norm_bias: bool = True
@@ -73,7 +73,23 @@ class BackboneShape:
     causal: bool = True
 
 
+class AdaptiveNorm(nn.Module):
+    """Layer normalisation whose output is scaled and shifted by what a vector says (arXiv:2301.02111, section 4.2.2)."""
+
+    def __init__(self, dimension: int, epsilon: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dimension, eps=epsilon)
+        self.project = nn.Linear(dimension, 2 * dimension)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """``[B, F, C]`` in and out; `condition` is ``[B or 1, 1, C]``."""
+        scale, shift = self.project(condition).chunk(2, dim=-1)
+        return cast("Tensor", scale * self.norm(x) + shift)
+
+
 def _norm(shape: BackboneShape) -> nn.Module:
+    if shape.norm == "adaptive":
+        return AdaptiveNorm(shape.dimension, shape.epsilon)
     if shape.norm == "rms":
         return nn.RMSNorm(shape.dimension, eps=shape.epsilon)
     return nn.LayerNorm(shape.dimension, eps=shape.epsilon, bias=shape.norm_bias)
@@ -112,6 +128,11 @@ class _Call:
     turn: Tensor | None
     cache: KeyValueCache | None
     memory: Memory | None
+    condition: Tensor | None
+
+    def norm(self, norm: nn.Module, x: Tensor) -> Tensor:
+        """`x` normalised, as the condition says if there is one."""
+        return cast("Tensor", norm(x) if self.condition is None else norm(x, self.condition))
 
 
 class BackboneLayer(nn.Module):
@@ -133,7 +154,7 @@ class BackboneLayer(nn.Module):
 
     def forward(self, x: Tensor, index: int, call: _Call) -> Tensor:
         """Run over `x` ``[B, F, C]`` as the layer number `index`."""
-        normed = self.attention_norm(x) if self.norm_first else x
+        normed = call.norm(self.attention_norm, x) if self.norm_first else x
         keys, values = self.attention.project(normed)
         if call.turn is not None:
             keys = rotate(keys, call.turn)
@@ -142,14 +163,14 @@ class BackboneLayer(nn.Module):
         if self.parallel:
             return cast("Tensor", x + self.attention(normed, keys, values, call.mask, call.turn) + self.feed(normed))
         x = x + self.attention(normed, keys, values, call.mask, call.turn)
-        x = x if self.norm_first else self.attention_norm(x)
+        x = x if self.norm_first else call.norm(self.attention_norm, x)
         if call.memory is not None:
-            normed = self.cross_norm(x) if self.norm_first else x
+            normed = call.norm(self.cross_norm, x) if self.norm_first else x
             x = x + self.cross(normed, *call.memory.layers[index], call.memory.visible)
-            x = x if self.norm_first else self.cross_norm(x)
+            x = x if self.norm_first else call.norm(self.cross_norm, x)
         if self.norm_first:
-            return cast("Tensor", x + self.feed(self.feed_norm(x)))
-        return cast("Tensor", self.feed_norm(x + self.feed(x)))
+            return cast("Tensor", x + self.feed(call.norm(self.feed_norm, x)))
+        return call.norm(self.feed_norm, x + self.feed(x))
 
 
 class Backbone(nn.Module):
@@ -193,7 +214,7 @@ class Backbone(nn.Module):
 
     def forward(
         self, x: Tensor, *, cache: KeyValueCache | None = None, counts: Tensor | None = None,
-        prefix: Tensor | None = None, memory: Memory | None = None,
+        prefix: Tensor | None = None, memory: Memory | None = None, condition: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Run over the steps `x`.
 
@@ -204,6 +225,7 @@ class Backbone(nn.Module):
             prefix: How many of a request's steps ``[B]``, of all calls together, see each other whatever their order;
                 the first call has them all.
             memory: What `memory` returned, if there is cross-attention; None leaves it out.
+            condition: Vectors ``[B or 1, 1, C]`` for norms that are ``adaptive``.
 
         Returns:
             ``[B, F, C]``; that of padding means nothing.
@@ -217,13 +239,13 @@ class Backbone(nn.Module):
         ends = start + (steps if counts is None else counts)
         shape = self.shape
         turn = rotation(places, shape.dimension // shape.heads, shape.period) if shape.positions == "rotary" else None
-        call = _Call(places, self._mask(places, ends, prefix, filled, x.dtype), turn, cache, memory)
+        call = _Call(places, self._mask(places, ends, prefix, filled, x.dtype), turn, cache, memory, condition)
         x = self._placed(x, places)
         for index, layer in enumerate(self.layers):
             x = layer(x, index, call)
         if cache is not None:
             cache.advance(counts, steps)
-        return cast("Tensor", self.norm(x))
+        return call.norm(self.norm, x) if self.shape.final_norm else x
 
     def _placed(self, x: Tensor, places: Tensor) -> Tensor:
         shape, places = self.shape, places + self.shape.first_place

@@ -17,6 +17,8 @@ CLOSE = 1e-3
 
 
 def _score(subject: Subject, clips: list[Clip]) -> list[Likelihood]:
+    if not subject.card.likelihood:
+        raise Skipped("by its card it gives no likelihood of audio")
     found = subject.lm.loglikelihood(clips)
     if not isinstance(found, list) or len(found) != len(clips):
         raise Failed(f"loglikelihood returned {describe(found)} for {len(clips)} clips")
@@ -32,6 +34,18 @@ def likelihood_is_whole(subject: Subject) -> None:
         raise Failed(f"{score.nats} nats")
     if score.tokens < 1 or abs(score.seconds - clip.duration) > 1e-6:
         raise Failed(f"{score.tokens} tokens and {score.seconds} s for a clip of {clip.duration} s")
+
+
+@check(LMS)
+def no_likelihood(subject: Subject) -> None:
+    """A model whose card says that it gives no likelihood of audio raises ValueError when asked for one."""
+    if subject.card.likelihood:
+        raise Skipped("it gives likelihoods")
+    try:
+        subject.lm.loglikelihood([subject.clip(0.5)])
+    except ValueError:
+        return
+    raise Failed("it gives one: say `likelihood=True` on its card")
 
 
 @check(LMS)

@@ -14,6 +14,7 @@ from pathlib import Path
 from codecbench.errors import CodecbenchError
 from codecbench.models.base import LoadOptions
 from codecbench.models.checks.base import ALL, Failed, Skipped, check
+from codecbench.models.checks.requests import GREEDY, request
 from codecbench.models.checks.subject import Subject, same_codes
 
 HEAVY = (
@@ -58,12 +59,9 @@ def loads(subject: Subject) -> None:
 def loads_again(subject: Subject) -> None:
     """A second instance beside the first changes nothing of it, and gives the same codes or scores."""
     if subject.card.kind == "lm":
-        clip = subject.clip(0.2)
-        before = subject.lm.loglikelihood([clip])
-        other = subject.system.load(subject.options.load_options())
-        answers = (other.loglikelihood([clip]), subject.lm.loglikelihood([clip]))  # type: ignore[union-attr]
-        if any(answer != before for answer in answers):
-            raise Failed("the same clip has another likelihood after a second load")
+        before, other = _impression(subject), replace_model(subject)
+        if any(_impression(one) != before for one in (other, subject)):
+            raise Failed("the same clip has another likelihood, or response, after a second load")
         return
     before_codes = subject.coded
     again = replace_model(subject)
@@ -71,6 +69,14 @@ def loads_again(subject: Subject) -> None:
         raise Failed("a second instance gives other codes for the same clip")
     if not same_codes(subject.encode([subject.probe])[0], before_codes):
         raise Failed("after a second load the first instance gives other codes for the same clip")
+
+
+def _impression(subject: Subject) -> object:
+    """What a language model makes of a clip: its likelihood, or else a greedy response."""
+    if subject.card.likelihood:
+        return subject.lm.loglikelihood([subject.clip(0.2)])
+    (found,) = subject.lm.generate([request(subject)], GREEDY)
+    return found.text, found.tokens, found.audio and found.audio.samples.tobytes()
 
 
 def replace_model(subject: Subject) -> Subject:

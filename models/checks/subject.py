@@ -202,7 +202,8 @@ class Subject:
             from codecbench.models.checks.requests import SHORT, request
 
             self.lm.generate([request(self)], SHORT)
-            self.lm.loglikelihood([self.clip(0.2)])
+            if self.card.likelihood:
+                self.lm.loglikelihood([self.clip(0.2)])
         else:
             self.round_trip([self.clip(0.1, seed=5)])
 

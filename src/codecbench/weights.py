@@ -27,20 +27,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One official file.
+    """One official file, or a whole repository of the Hugging Face hub: a folder in the cache.
 
     Attributes:
-        name: File name in the cache.
+        name: Name in the cache.
         url: Where it is published.
         sha256: Hex digest, or a prefix of at least 8 digits where only that is published; empty if unknown
             until the first download, which then pins it in the local lock.
         licence: SPDX identifier (or name) of the licence.
+        revision: Of a repository: the branch, tag or commit; empty for a file. Of a branch, the first download pins
+            what the files were.
     """
 
     name: str
     url: str
     sha256: str = ""
     licence: str = ""
+    revision: str = ""
 
 
 def cache_path(file: WeightFile) -> Path:
@@ -51,7 +54,8 @@ def cache_path(file: WeightFile) -> Path:
 def local_path(file: WeightFile) -> Path | None:
     """Where `file` lies in the cache; None if it is not there."""
     path = cache_path(file)
-    return path if path.is_file() else None
+    whole = path.is_dir() and _lock(file).is_file() if file.revision else path.is_file()
+    return path if whole else None
 
 
 def get(file: WeightFile, progress: Progress | None = None) -> Path:
@@ -60,10 +64,12 @@ def get(file: WeightFile, progress: Progress | None = None) -> Path:
     Raises:
         InfrastructureError: The download failed, or the file is not the published (or pinned) one.
     """
-    from codecbench import download
+    from codecbench import download, repository
 
     path = cache_path(file)
-    if not path.is_file():
+    if local_path(file) is None and file.revision:
+        repository.fetch(file.url, file.revision, path)
+    elif local_path(file) is None:
         download.fetch(file.url, path, _expected(file), progress)
     verify(file)
     return path
@@ -76,12 +82,13 @@ def verify(file: WeightFile) -> None:
         InfrastructureError: They differ, or the file cannot be read.
     """
     from codecbench.download import sha256_of
+    from codecbench.repository import sha256_of_folder, size_of
 
     path, lock, expected = cache_path(file), _lock(file), _expected(file)
     try:
-        digest = sha256_of(path)
+        digest = sha256_of_folder(path) if file.revision else sha256_of(path)
         if not expected:
-            pin = {"sha256": digest, "size": path.stat().st_size, "url": file.url}
+            pin = {"sha256": digest, "size": size_of(path), "url": file.url}
             lock.write_text(json.dumps(pin, indent=1) + "\n")
     except OSError as error:
         raise InfrastructureError(f"cannot check {path}: {error}") from error

@@ -260,17 +260,19 @@ def test_distillation_prefers_what_follows_its_target() -> None:
     assert losses.distil(-target, target) > losses.distil(target, target)
 
 
-DISCRIMINATORS = [
-    MultiScaleSTFT((256, 128), width=4), MultiBandSTFT((256, 128), width=4), MultiResolution(width=4),
-    ResidualSTFT(256, width=4), MultiPeriod((2, 3), width=2), MultiScale(hifigan(16)), MultiScale(audiodec(16)),
-    MultiScale(melgan(4)), Jury(MultiPeriod((2,), width=2), MultiScaleSTFT((128,), width=4), levelled=True),
+DISCRIMINATORS: list[Callable[[], nn.Module]] = [
+    lambda: MultiScaleSTFT((256, 128), width=4), lambda: MultiBandSTFT((256, 128), width=4),
+    lambda: MultiResolution(width=4), lambda: ResidualSTFT(256, width=4), lambda: MultiPeriod((2, 3), width=2),
+    lambda: MultiScale(hifigan(16)), lambda: MultiScale(audiodec(16)), lambda: MultiScale(melgan(4)),
+    lambda: Jury(MultiPeriod((2,), width=2), MultiScaleSTFT((128,), width=4), levelled=True),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("module", DISCRIMINATORS, ids=lambda module: type(module).__name__)
-def test_discriminators_learn_to_tell_apart(module: nn.Module) -> None:
+@pytest.mark.parametrize("number", range(len(DISCRIMINATORS)))
+def test_discriminators_learn_to_tell_apart(number: int) -> None:
     assert DISCRIMINATORS
     generator = torch.Generator().manual_seed(0)
+    module = DISCRIMINATORS[number]()
     optimiser = torch.optim.Adam(module.parameters(), 1e-3)
     history = []
     for _ in range(8):
