@@ -37,12 +37,17 @@ class KeyValueCache:
             raise ValueError(f"the cache holds {capacity} steps, too few for {steps} more after {self.longest}")
         return self.longest + steps
 
-    def append(self, layer: int, keys: Tensor, values: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Write `keys` and `values` ``[B, H, F, D]`` of `layer` at `places` ``[B, F]``; all that there now are."""
-        index = places[:, None, :, None].expand_as(keys)
+    def append(
+        self, layer: int, keys: Tensor, values: Tensor, rows: Tensor, filled: int | None = None
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Write `keys` and `values` ``[B, H, F, D]`` of `layer` at `rows` ``[B, F]``; the first `filled` rows.
+
+        None for `filled` is all that there now are, if the new ones follow those before.
+        """
+        index = rows[:, None, :, None].expand_as(keys)
         self.keys[layer].scatter_(2, index, keys)
         self.values[layer].scatter_(2, index, values)
-        filled = self.reach(keys.shape[2])
+        filled = self.reach(keys.shape[2]) if filled is None else filled
         return self.keys[layer, :, :, :filled], self.values[layer, :, :, :filled]
 
     def advance(self, counts: Tensor | None, steps: int) -> None:

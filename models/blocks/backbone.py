@@ -119,11 +119,28 @@ class FeedForward(nn.Module):
 
 
 @dataclass(frozen=True)
+class Arrangement:
+    """Where steps stand that do not simply follow each other, as those of `patterns.stack` do not.
+
+    Attributes:
+        places: The number of each step ``[B, F]``, for its position.
+        visible: Booleans ``[B, F, M]``: which of the cache's rows a step sees; without a cache, which of the steps.
+        rows: Where the cache keeps each ``[B, F]``; no two of a request are equal.
+    """
+
+    places: Tensor
+    visible: Tensor
+    rows: Tensor
+
+
+@dataclass(frozen=True)
 class _Call:
     """What all layers share in one call."""
 
-    places: Tensor
-    """Number of each step ``[B, F]``."""
+    rows: Tensor
+    """Where the cache keeps each step ``[B, F]``."""
+    filled: int | None
+    """Rows of the cache that are looked at; None for all that were filled in turn."""
     mask: Tensor
     turn: Tensor | None
     cache: KeyValueCache | None
@@ -159,7 +176,7 @@ class BackboneLayer(nn.Module):
         if call.turn is not None:
             keys = rotate(keys, call.turn)
         if call.cache is not None:
-            keys, values = call.cache.append(index, keys, values, call.places)
+            keys, values = call.cache.append(index, keys, values, call.rows, call.filled)
         if self.parallel:
             return cast("Tensor", x + self.attention(normed, keys, values, call.mask, call.turn) + self.feed(normed))
         x = x + self.attention(normed, keys, values, call.mask, call.turn)
@@ -215,6 +232,7 @@ class Backbone(nn.Module):
     def forward(
         self, x: Tensor, *, cache: KeyValueCache | None = None, counts: Tensor | None = None,
         prefix: Tensor | None = None, memory: Memory | None = None, condition: Tensor | None = None,
+        arrangement: Arrangement | None = None,
     ) -> Tensor:  # fmt: skip
         """Run over the steps `x`.
 
@@ -226,10 +244,14 @@ class Backbone(nn.Module):
                 the first call has them all.
             memory: What `memory` returned, if there is cross-attention; None leaves it out.
             condition: Vectors ``[B or 1, 1, C]`` for norms that are ``adaptive``.
+            arrangement: Where the steps stand, in place of all that follows from their order, `counts` and `prefix`.
+                The caller then keeps count of what the cache holds. Not with relative or learned positions.
 
         Returns:
             ``[B, F, C]``; that of padding means nothing.
         """
+        if arrangement is not None:
+            return self._arranged(x, arrangement, cache, memory, condition)
         batch, steps, _ = x.shape
         start = torch.zeros(batch, dtype=torch.long, device=x.device) if cache is None else cache.lengths
         filled = steps if cache is None else cache.reach(steps)
@@ -237,15 +259,32 @@ class Backbone(nn.Module):
             raise ValueError(f"{filled} steps, where the model has positions for {self.shape.longest}")
         places = start[:, None] + torch.arange(steps, device=x.device)
         ends = start + (steps if counts is None else counts)
-        shape = self.shape
-        turn = rotation(places, shape.dimension // shape.heads, shape.period) if shape.positions == "rotary" else None
-        call = _Call(places, self._mask(places, ends, prefix, filled, x.dtype), turn, cache, memory, condition)
+        mask = self._mask(places, ends, prefix, filled, x.dtype)
+        x = self._run(x, places, _Call(places, None, mask, self._turn(places), cache, memory, condition))
+        if cache is not None:
+            cache.advance(counts, steps)
+        return x
+
+    def _arranged(
+        self, x: Tensor, where: Arrangement, cache: KeyValueCache | None, memory: Memory | None,
+        condition: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        if self.shape.positions in ("relative", "learned"):
+            raise ValueError(f"steps cannot be arranged where positions are {self.shape.positions}")
+        turn, mask = self._turn(where.places), where.visible[:, None]
+        call = _Call(where.rows, where.visible.shape[-1], mask, turn, cache, memory, condition)
+        return self._run(x, where.places, call)
+
+    def _run(self, x: Tensor, places: Tensor, call: _Call) -> Tensor:
         x = self._placed(x, places)
         for index, layer in enumerate(self.layers):
             x = layer(x, index, call)
-        if cache is not None:
-            cache.advance(counts, steps)
         return call.norm(self.norm, x) if self.shape.final_norm else x
+
+    def _turn(self, places: Tensor) -> Tensor | None:
+        shape = self.shape
+        rotary = shape.positions == "rotary"
+        return rotation(places, shape.dimension // shape.heads, shape.period) if rotary else None
 
     def _placed(self, x: Tensor, places: Tensor) -> Tensor:
         shape, places = self.shape, places + self.shape.first_place
