@@ -26,6 +26,13 @@ def waves(places: Tensor, dimension: int, *, cosines_first: bool) -> Tensor:
     return torch.cat(parts, dim=-1)
 
 
+def interleaved(places: Tensor, dimension: int) -> Tensor:
+    """Sines and cosines in turn ``[..., D]`` of `places` ``[...]`` (arXiv:1706.03762, section 3.5); as `waves` else."""
+    rates = torch.exp(torch.arange(0, dimension, 2, device=places.device).float() * (-log(PERIOD) / dimension))
+    phase = places[..., None].float() * rates
+    return torch.stack([phase.sin(), phase.cos()], dim=-1).flatten(-2)
+
+
 def rotation(places: Tensor, size: int, period: float = PERIOD) -> Tensor:
     """Cosines and sines ``[2, B, 1, F, D / 2]`` by which heads turn at `places` ``[B, F]`` (arXiv:2104.09864)."""
     rates = 1.0 / period ** (torch.arange(0, size, 2, device=places.device).float() / size)

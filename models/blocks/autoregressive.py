@@ -1,0 +1,118 @@
+"""Token after token from a `Backbone`: generation for requests of unequal lengths, with a token for the end.
+
+A network here embeds its own tokens. What its tokens follow, text or audio, comes as vectors: an `Opening`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from codecbench.models.blocks.backbone import Backbone
+
+Draw = Callable[[int, Tensor, Sequence[int]], int]
+"""Takes the number of a request, logits ``[N]`` and the tokens so far, and returns a token."""
+
+
+@dataclass(frozen=True, eq=False)
+class Opening:
+    """What a request's tokens follow.
+
+    Attributes:
+        steps: Vectors ``[S, C]``, 1 at least.
+        prefix: How many of them, from the first on, see each other whatever their order.
+        place: The number of the first token among its kind.
+        manner: A vector ``[C]`` that the network adds to each token.
+    """
+
+    steps: Tensor
+    prefix: int
+    place: int
+    manner: Tensor
+
+
+class Speaker(Protocol):
+    """A network that `generate` can run."""
+
+    backbone: Backbone
+    head: nn.Linear
+
+    def embed(self, tokens: Tensor, places: Tensor, manner: Tensor) -> Tensor:
+        """Vectors ``[B, F, C]`` of `tokens` ``[B, F]`` at `places` ``[B, F]``, in a `manner` ``[B, C]``."""
+
+
+@torch.inference_mode()
+def generate(
+    network: Speaker, openings: Sequence[Opening], limit: int, draw: Draw, end: int, *, use_cache: bool = True
+) -> list[tuple[list[int], bool]]:  # fmt: skip
+    """The tokens that follow each opening, at most `limit`, and whether they came to the `end` (which is not returned).
+
+    Args:
+        network: The language model.
+        openings: Of each request.
+        limit: Tokens that may come.
+        draw: Draws a token.
+        end: The token of the end.
+        use_cache: Keep keys and values; else compute all steps anew each time, which gives the same.
+    """
+    found: list[list[int]] = [[] for _ in openings]
+    ended = [False] * len(openings)
+    steps, lengths, prefix = _batch(openings)
+    places = torch.tensor([opening.place for opening in openings], device=steps[0].device)[:, None]
+    manner = torch.stack([opening.manner for opening in openings])
+    cache = network.backbone.cache(len(steps), int(lengths.max()) + limit) if use_cache else None
+    rows = torch.arange(len(steps), device=lengths.device)
+    for step in range(limit):
+        whole = cache is None or step == 0
+        counts = lengths + step if whole else torch.ones_like(lengths)
+        padded = nn.utils.rnn.pad_sequence(steps if whole else [own[-1:] for own in steps], batch_first=True)
+        hidden = network.backbone(padded, cache=cache, counts=counts, prefix=prefix)
+        logits = network.head(hidden[rows, counts - 1])
+        for b, own in enumerate(found):
+            if not ended[b]:
+                own.append(draw(b, logits[b], own))
+                ended[b] = own[-1] == end
+        if all(ended):
+            break
+        tokens = torch.tensor([[0 if over else own[-1]] for own, over in zip(found, ended, strict=True)])
+        new = network.embed(tokens.to(places.device), places + step, manner)
+        steps = [torch.cat([own, more]) for own, more in zip(steps, new, strict=True)]
+    return [(own[:-1] if over else own, over) for own, over in zip(found, ended, strict=True)]
+
+
+def logits(network: Speaker, openings: Sequence[Opening], tokens: Sequence[Tensor]) -> list[Tensor]:
+    """Logits ``[F + 1, N]`` of each of a request's `tokens` ``[F]`` and of what follows the last."""
+    steps, lengths, prefix = _batch(openings)
+    for b, (opening, own) in enumerate(zip(openings, tokens, strict=True)):
+        places = opening.place + torch.arange(len(own), device=own.device)
+        steps[b] = torch.cat([steps[b], network.embed(own[None], places[None], opening.manner[None])[0]])
+    counts = torch.tensor([len(own) for own in steps], device=lengths.device)
+    hidden = network.backbone(nn.utils.rnn.pad_sequence(steps, batch_first=True), counts=counts, prefix=prefix)
+    starts = (lengths - 1).tolist()
+    parts = zip(hidden, starts, counts.tolist(), strict=True)
+    return [network.head(own[start:count]) for own, start, count in parts]
+
+
+def loss(network: Speaker, openings: Sequence[Opening], tokens: Sequence[Tensor], end: int) -> Tensor:
+    """Mean cross-entropy in nats of all `tokens` ``[F]`` of all requests, and of the `end` after each."""
+    found = logits(network, openings, tokens)
+    wanted = [functional.pad(own, (0, 1), value=end) for own in tokens]
+    return functional.cross_entropy(torch.cat(found), torch.cat(wanted))
+
+
+def loglikelihood(network: Speaker, opening: Opening, tokens: Tensor) -> Tensor:
+    """Log-probabilities in nats ``[F]`` of `tokens` ``[F]`` after `opening`."""
+    (found,) = logits(network, [opening], [tokens])
+    return functional.log_softmax(found[:-1], dim=-1).gather(-1, tokens[:, None])[:, 0]
+
+
+def _batch(openings: Sequence[Opening]) -> tuple[list[Tensor], Tensor, Tensor]:
+    steps = [opening.steps for opening in openings]
+    device = steps[0].device
+    lengths = torch.tensor([len(own) for own in steps], device=device)
+    return steps, lengths, torch.tensor([opening.prefix for opening in openings], device=device)
