@@ -46,6 +46,9 @@ from codecbench.models.musicgen_files import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from codecbench.models.blocks.patterns import Pattern
+
+    Melody = Callable[[int], Tensor | None]
 
 CODEBOOKS, CODEBOOK_SIZE, FRAME_RATE = 4, 2048, 50
 WINDOW, OVERLAP = 30 * FRAME_RATE, 12 * FRAME_RATE
@@ -159,9 +162,15 @@ class MusicGen(SpeechLM):
         channels = self.card.channels or 1
         return tuple(k // channels for k in range(channels * CODEBOOKS))
 
+    def layout(self, frames: int) -> Pattern:
+        """In which step each code of so many frames is generated."""
+        from codecbench.models.blocks import patterns
+
+        return patterns.delay(len(self.delays), frames, self.delays)
+
     def extend(
         self, codes: Sequence[Tensor], texts: Sequence[Tensor | None], frames: int,
-        draw: Callable[[int, Tensor], Tensor], guidance: float = 1.0,
+        draw: Callable[[int, Tensor], Tensor], guidance: float = 1.0, melodies: Sequence[Melody] = (),
     ) -> list[Tensor]:  # fmt: skip
         """The codes ``[K, P]`` of each request with `frames` more.
 
@@ -171,17 +180,21 @@ class MusicGen(SpeechLM):
             frames: How many more.
             draw: Takes the number of a request and logits ``[K, N]``, and returns codes ``[K]``.
             guidance: As of `Sampling`.
+            melodies: Of each request, if the model hears any: chroma ``[M, 12]`` from a frame on, or None.
         """
         import torch
 
         from codecbench.models.blocks.codebook_generation import generate
 
         found, ends = list(codes), [own.shape[1] + frames for own in codes]
-        while groups := _windows([own.shape[1] for own in found], ends):
-            for room, rows in groups.items():
-                pasts = [found[b][:, _start(found[b].shape[1]) :] for b in rows]
+        heard = [0 if self.lm.shape.backbone.cross or text is None else len(text) for text in texts]
+        while groups := _windows([own.shape[1] for own in found], ends, heard):
+            for (room, _), rows in groups.items():
+                starts = [_start(found[b].shape[1]) for b in rows]
+                pasts = [found[b][:, start:] for b, start in zip(rows, starts, strict=True)]
+                tunes = [melodies[b](start) for b, start in zip(rows, starts, strict=True)] if melodies else None
                 more = generate(
-                    self.lm, pasts, [texts[b] for b in rows], room, delays=self.delays,
+                    self.lm, pasts, [texts[b] for b in rows], room, layout=self.layout, melodies=tunes,
                     draw=partial(_draw_for, draw, rows), guidance=guidance, use_cache=self.use_cache,
                 )  # fmt: skip
                 for b, own in zip(rows, more, strict=True):
@@ -230,16 +243,18 @@ class MusicGen(SpeechLM):
 
         codes = self.encode(clip)
         parts = torch.split(codes, WINDOW, dim=1)
-        nats = sum(float(loglikelihood(self.lm, part, self.delays).sum()) for part in parts)
+        nats = sum(float(loglikelihood(self.lm, part, self.layout).sum()) for part in parts)
         return Likelihood(nats, codes.numel(), clip.duration)
 
 
-def _windows(lengths: Sequence[int], ends: Sequence[int]) -> dict[int, list[int]]:
-    """The requests that are not at their end, by how many frames come next."""
-    groups: dict[int, list[int]] = {}
+def _windows(
+    lengths: Sequence[int], ends: Sequence[int], heard: Sequence[int]
+) -> dict[tuple[int, int], list[int]]:  # fmt: skip
+    """The requests that are not at their end, by how many frames come next, and how many vectors come before all."""
+    groups: dict[tuple[int, int], list[int]] = {}
     for b, (length, end) in enumerate(zip(lengths, ends, strict=True)):
         if length < end:
-            groups.setdefault(min(end, _start(length) + WINDOW) - length, []).append(b)
+            groups.setdefault((min(end, _start(length) + WINDOW) - length, heard[b]), []).append(b)
     return groups
 
 

@@ -32,6 +32,7 @@ MODULES = (
     "codecbench.models.lyra",
     "codecbench.models.funcodec",
     "codecbench.models.musicgen",
+    "codecbench.models.stack_and_delay",
     "codecbench.models.small",
 )
 

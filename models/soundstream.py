@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from codecbench import weights
-from codecbench.errors import InvalidSystem
 from codecbench.models.base import Card, LoadOptions, OperatingPoint, Stream
 from codecbench.models.whole_clip import WholeClipCodec
 from codecbench.weights import WeightFile
@@ -96,12 +95,8 @@ class SoundStream24(SoundStreamSystem):
         """Load random weights, or a file of weights that somebody trained for this implementation."""
         network = cls.network(options.random_seed)
         if options.random_seed is None:
-            if options.weights is None:
-                raise InvalidSystem(
-                    f"{cls.card.name}: its weights were never published; name a file of your own with "
-                    "`--weights PATH`, or try the system out with `--random-weights SEED`"
-                )
-            weights.load_state(network, weights.read_state_dict(options.weights), options.weights)
+            path = weights.unpublished(cls.card.name, options.weights)
+            weights.load_state(network, weights.read_state_dict(path), path)
         return cls(network, options.device, compiled=options.compile)
 
 

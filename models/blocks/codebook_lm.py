@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from codecbench import weights
 from codecbench.models.blocks.attention import KeyValueCache, Memory
-from codecbench.models.blocks.backbone import Backbone, BackboneShape, split_packed
+from codecbench.models.blocks.backbone import Arrangement, Backbone, BackboneShape, split_packed
 
 _SHARED = ((r"\.self_attn\.", ".attention."), (r"\.out_proj\.", ".output."))
 TRANSFORMERS_NAMES = (
@@ -64,6 +64,7 @@ class CodebookLMShape:
         codebook_size: Entries of each.
         text: Channels of the text's vectors.
         melody: Channels of the melody's vectors, which come before the text; 0 for a model without.
+        melody_frames: How many they are.
     """
 
     backbone: BackboneShape
@@ -71,6 +72,7 @@ class CodebookLMShape:
     codebook_size: int
     text: int
     melody: int = 0
+    melody_frames: int = 235
 
 
 def musicgen(dimension: int, layers: int, heads: int, *, cross: bool = True) -> BackboneShape:
@@ -100,7 +102,7 @@ class CodebookLM(nn.Module):
 
     def forward(
         self, codes: Tensor, *, cache: KeyValueCache | None = None, counts: Tensor | None = None,
-        memory: Memory | None = None, prefix: Tensor | None = None,
+        memory: Memory | None = None, prefix: Tensor | None = None, arrangement: Arrangement | None = None,
     ) -> Tensor:  # fmt: skip
         """Logits of what follows.
 
@@ -110,6 +112,7 @@ class CodebookLM(nn.Module):
             counts: How many of a request's steps are not padding.
             memory: What `listen` returned.
             prefix: Vectors ``[B, P, C]`` before the first step; in the first call only.
+            arrangement: As of `Backbone.forward`; without a `prefix`.
 
         Returns:
             ``[B, K, F, N]``.
@@ -118,7 +121,8 @@ class CodebookLM(nn.Module):
         if prefix is not None:
             x = torch.cat([prefix, x], dim=1)
             counts = None if counts is None else counts + prefix.shape[1]
-        x = self.backbone(x, cache=cache, counts=counts, memory=memory)[:, -codes.shape[-1] :]
+        x = self.backbone(x, cache=cache, counts=counts, memory=memory, arrangement=arrangement)
+        x = x[:, -codes.shape[-1] :]
         return torch.stack([head(x) for head in self.heads], dim=1)
 
     def listen(self, texts: Sequence[Tensor | None]) -> Memory:
@@ -126,6 +130,26 @@ class CodebookLM(nn.Module):
         found = [self._nothing() if text is None else self.text(text) for text in texts]
         counts = torch.tensor([len(vectors) for vectors in found], device=found[0].device)
         return self.backbone.memory(nn.utils.rnn.pad_sequence(found, batch_first=True), counts)
+
+    def precede(
+        self, melodies: Sequence[Tensor | None], texts: Sequence[Tensor | None], *, told: bool = True
+    ) -> Tensor:  # fmt: skip
+        """The vectors ``[B, P, C]`` before the steps of a model without cross-attention: the melody, then the text.
+
+        Args:
+            melodies: Chroma ``[M, 12]`` of each request, repeated or cut to the model's number of frames, or None.
+            texts: Vectors of each request's text, or None; as many of each.
+            told: False for what stands there when neither is told: no melody, and as many zeros as the text has.
+        """
+        spoken = torch.stack([self._nothing() if text is None else self.text(text) for text in texts])
+        heard = torch.stack([self._chroma(melody if told else None) for melody in melodies])
+        return torch.cat([self.melody(heard), spoken if told else torch.zeros_like(spoken)], dim=1)
+
+    def _chroma(self, melody: Tensor | None) -> Tensor:
+        frames, channels = self.shape.melody_frames, self.shape.melody
+        if melody is None:  # what the chroma of silence is
+            melody = torch.eye(channels, device=self.melody.weight.device)[:1]
+        return melody.repeat(-(-frames // len(melody)), 1)[:frames]
 
     def _nothing(self) -> Tensor:
         return self.text.weight.new_zeros(1, self.shape.backbone.dimension)

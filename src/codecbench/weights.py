@@ -135,6 +135,22 @@ def resolve(system: str, file: WeightFile, given: Path | None = None) -> Path:
     return cache_path(file)
 
 
+def unpublished(system: str, given: Path | None) -> Path:
+    """The file or folder `given` by the user for `system`, whose weights were never published.
+
+    Raises:
+        InvalidSystem: None is given, or it is not there.
+    """
+    if given is None:
+        raise InvalidSystem(
+            f"{system}: its weights were never published; name a file of your own with `--weights PATH`, or try the "
+            "system out with `--random-weights SEED`"
+        )
+    if not given.exists():
+        raise InvalidSystem(f"{system}: no such file or folder for its weights: {given}")
+    return given
+
+
 def member(path: Path, name: str) -> Path | zipfile.Path:
     """The file `name` in `path`, a folder or a zip archive.
 

@@ -19,7 +19,7 @@ from codecbench.audio import Clip
 from codecbench.errors import InvalidSystem
 from codecbench.models import musicgen
 from codecbench.models.base import LoadOptions, Request, Sampling
-from codecbench.models.blocks import codebook_generation, codebook_lm, seanet
+from codecbench.models.blocks import codebook_generation, codebook_lm, patterns, seanet
 from codecbench.models.blocks.codebook_lm import CodebookLM, CodebookLMShape
 from codecbench.models.blocks.seanet import RELEASED_NAMES, TRAINING_STATE
 from codecbench.models.checks.runner import check
@@ -204,6 +204,13 @@ def golden(name: str) -> tuple[CodebookLM, dict[str, Any]]:
 
 
 DELAYS = {"mono": (0, 1, 2, 3), "stereo": (0, 0, 1, 1, 2, 2, 3, 3)}
+
+
+def layout(name: str) -> codebook_generation.Layout:
+    delays = DELAYS[name]
+    return lambda frames: patterns.delay(len(delays), frames, delays)
+
+
 RAIN = [ord(letter) - 96 for letter in "rain"]
 
 
@@ -213,7 +220,7 @@ def test_likelihoods_against_audiocraft(name: str) -> None:
     logits = torch.log_softmax(expected["logits"], dim=-1)
     codes = expected["codes"]
     nats = torch.gather(logits, -1, codes[..., None])[..., 0]
-    close(codebook_generation.loglikelihood(network, codes[1], DELAYS[name]), nats[1])  # which has no text
+    close(codebook_generation.loglikelihood(network, codes[1], layout(name)), nats[1])  # which has no text
 
 
 @pytest.mark.parametrize("name", DELAYS)
@@ -223,7 +230,7 @@ def test_guided_greedy_codes_against_audiocraft(name: str, prompt: int, use_cach
     network, expected = golden(name)
     past = expected["codes"][0, :, :prompt]
     (found,) = codebook_generation.generate(
-        network, [past], [expected["t5"][RAIN]], 20 - prompt, delays=DELAYS[name],
+        network, [past], [expected["t5"][RAIN]], 20 - prompt, layout=layout(name),
         draw=likeliest, guidance=3.0, use_cache=use_cache,
     )  # fmt: skip
     assert torch.equal(torch.cat([past, found], dim=1), expected[f"greedy_{prompt}"])
