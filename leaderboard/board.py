@@ -133,3 +133,9 @@ class Board:
     runs: tuple[Run, ...]
     notices: tuple[str, ...] = ()
     kept: tuple[Kept, ...] = ()
+
+    def datasets_of(self, section: str) -> list[Dataset]:
+        """The dataset that a section is of; of ``*`` all of recordings, of ``*`` and a task's name all of the task."""
+        if section in self.datasets:
+            return [self.datasets[section]]
+        return [dataset for dataset in self.datasets.values() if section == CORPUS + dataset.task]

@@ -127,7 +127,7 @@ class Pairs:
 
 def compare_entries(board: Board, metric: Metric, dataset: str, entries: Sequence[Entry]) -> Pairs:
     """All pairs of `entries` on a dataset, or over all datasets (``*``): the mean of the differences on each."""
-    parts = [part for name, d in board.datasets.items() if dataset in (name, ALL) for part in parts_of(d)]
+    parts = [part for found in board.datasets_of(dataset) for part in parts_of(found)]
     title = f"Mean over {len(parts)} datasets" if dataset == ALL else parts[0].title
     rows = board.results[(board.results["metric"] == metric.name) & (board.results["utterance"] != CORPUS)]
     return pairwise(metric, [_items(part, entries, rows) for part in parts], title)

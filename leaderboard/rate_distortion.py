@@ -185,7 +185,7 @@ def drawn_means(board: Board, section: Section, metric: Metric, entries: Sequenc
     Raises:
         ValueError: A section of a part of a dataset.
     """
-    parts = [part for d in board.datasets.values() if section.dataset in (d.name, ALL) for part in parts_of(d)]
+    parts = [part for dataset in board.datasets_of(section.dataset) for part in parts_of(dataset)]
     if sum(len(part.utterances) for part in parts) != section.utterances:
         raise ValueError(f"'{section.title}' is no section of a whole dataset")
     rows = board.results[(board.results["metric"] == metric.name) & (board.results["utterance"] != CORPUS)]

@@ -156,12 +156,12 @@ def _escape(text: str) -> str:
 
 
 def _heading(section: Section) -> str:
-    return f"{clean(section.title)}: {section.utterances} utterances"
+    return f"{clean(section.title)}: {section.utterances} {'requests' if section.task else 'utterances'}"
 
 
 def _scores(section: Section, summary: Summary) -> Grid:
     """Entries under metrics; a bracket beside the bitrates joins entries that are ranked together."""
-    metrics = summary.metrics.values()
+    metrics = [m for m in summary.metrics.values() if any(m.name in row.cells for row in section.rows)]
     digits = {metric.name: places(row.cells.get(metric.name) for row in section.rows) for metric in metrics}
     heads = [f"{clean(m.name)} {ARROWS[m.direction]}".rstrip() + f"\n{clean(m.unit)}" for m in metrics]
     rows: list[tuple[str, ...]] = []
@@ -171,9 +171,9 @@ def _scores(section: Section, summary: Summary) -> Grid:
             entries = list(band)
             for row, bracket in zip(entries, _brackets(entries), strict=True):
                 rate = f"{bracket}{number(row.kbps.value, 2):>6}" if row.kbps else "–"
-                scores = [_score(row.cells.get(name), digits[name]) for name in summary.metrics]
-                rows.append((*_names(row), rate, *scores))
-    return Grid(("system", "point", "kbps", *heads), tuple(rows))
+                scores = [_score(row.cells.get(m.name), digits[m.name]) for m in metrics]
+                rows.append((*_names(row), *([] if section.task else [rate]), *scores))
+    return Grid(("system", "point", *([] if section.task else ["kbps"]), *heads), tuple(rows))
 
 
 def _brackets(entries: Sequence[Row]) -> list[str]:

@@ -15,13 +15,13 @@ from codecbench.leaderboard.text import number
 
 
 def _pages(site: Site) -> Iterator[Page]:
-    sections = [_view(site, section) for section in site.summary.sections if section.rows]
+    sections = [_view(site, section) for section in site.codecs.sections if section.rows]
     facts = {"far": f"{FAR:g}", "fewest": MIN_ENTRIES, "metrics": MIN_METRICS}
     yield Page("agreement.html", "agreement.html", "Agreement of metrics", {"sections": sections, **facts})
 
 
 def _view(site: Site, section: Section) -> dict[str, Any]:
-    known = {m.name: m for m in shown_metrics(section, site.summary)}
+    known = {m.name: m for m in shown_metrics(section, site.codecs)}
     found = agreement(section, known)
     single = section.dataset in site.board.datasets
     views = {name: metric_view(known[name]) for name in found.metrics}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from codecbench.leaderboard.aggregate import aggregate
 from codecbench.leaderboard.board import Board, Metric
 from codecbench.leaderboard.charts import chart_svg
+from codecbench.leaderboard.claims import Mismatch, mismatches
 from codecbench.leaderboard.pages.audio import BUDGET, Audio, choose
 from codecbench.leaderboard.scores import Entry, Split
 from codecbench.leaderboard.summary import Section, Summary
@@ -33,7 +34,24 @@ class Site:
     @cached_property
     def entries(self) -> list[Entry]:
         """Every system and point that has a row, in the order of the first section that lists it."""
-        return list(dict.fromkeys((row.system, row.point) for s in self.summary.sections for row in s.rows))
+        return entries_of(self.summary)
+
+    @cached_property
+    def codecs(self) -> Summary:
+        """The sections of recordings that were coded, without those of language models' tasks."""
+        sections = tuple(section for section in self.summary.sections if not section.task)
+        used = {name for section in sections for row in section.rows for name in row.cells}
+        metrics = {name: metric for name, metric in self.summary.metrics.items() if name in used}
+        return replace(self.summary, sections=sections, metrics=metrics)
+
+    @cached_property
+    def claims(self) -> dict[Entry, list[Mismatch]]:
+        """What each entry declares of itself and was measured to be otherwise, dataset by dataset."""
+        found: dict[Entry, list[Mismatch]] = {}
+        for section in self.summary.sections:
+            for claim in mismatches(self.board, section):
+                found.setdefault((claim.system, claim.point), []).append(claim)
+        return found
 
     @cached_property
     def audio(self) -> Audio:
@@ -96,6 +114,11 @@ class PageType:
     pages: Callable[[Site], Iterable[Page]]
     write: Callable[[Site, Path], Iterable[str]] = _nothing
     assets: tuple[str, ...] = ()
+
+
+def entries_of(summary: Summary) -> list[Entry]:
+    """Every system and point that has a row, in the order of the first section that lists it."""
+    return list(dict.fromkeys((row.system, row.point) for section in summary.sections for row in section.rows))
 
 
 def slug(name: str) -> str:

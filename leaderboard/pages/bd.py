@@ -32,7 +32,7 @@ SAMPLES = 32
 def _pages(site: Site) -> Iterator[Page]:
     sections = [
         {**section_view(section, ""), "metrics": metrics}
-        for section in site.summary.sections
+        for section in site.codecs.sections
         if (metrics := [{**metric_view(m), "file": _path(section, k)} for k, m in enumerate(_metrics(site, section))])
     ]
     first = first_section(site)
@@ -44,7 +44,7 @@ def _pages(site: Site) -> Iterator[Page]:
 
 
 def _metrics(site: Site, section: Section) -> list[Metric]:
-    return [m for m in shown_metrics(section, site.summary) if m.direction != "none"]
+    return [m for m in shown_metrics(section, site.codecs) if m.direction != "none"]
 
 
 def _path(section: Section, metric: int) -> str:
@@ -52,7 +52,7 @@ def _path(section: Section, metric: int) -> str:
 
 
 def _write(site: Site, out: Path) -> Iterator[str]:
-    for section in site.summary.sections:
+    for section in site.codecs.sections:
         for k, metric in enumerate(_metrics(site, section)):
             yield write_shard(out, _path(section, k), _columns(site, section, metric))
 
@@ -62,7 +62,7 @@ def _columns(site: Site, section: Section, metric: Metric) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     axes = {}
     for axis in OVER:
-        found = ladders(site.board, site.summary, section, metric, axis)
+        found = ladders(site.board, site.codecs, section, metric, axis)
         whole = sorted((x for x in found.values() if not x.fault), key=lambda x: (-len(x.rate), x.system))
         kept = sorted(whole[:MOST_SYSTEMS], key=lambda x: x.system)
         axes[axis] = {

@@ -31,7 +31,7 @@ FRONTS: tuple[Front, ...] = ("", "off", "tied", "on")
 
 
 def _pages(site: Site) -> Iterator[Page]:
-    sections = [section for section in site.summary.sections if section.rows]
+    sections = [section for section in site.codecs.sections if section.rows]
     first = first_section(site)
     systems = sorted({row.system for section in sections for row in section.rows}, key=lambda n: (n.casefold(), n))
     tracks = {site.board.systems[name].track for name in systems}
@@ -41,7 +41,7 @@ def _pages(site: Site) -> Iterator[Page]:
         "axes": [{"key": axis.name, "title": f"{axis.title} ({axis.unit})" if axis.unit else axis.title}
                  for axis in AXES.values()],
         "metrics": [{"key": m.name, "title": f"{clean(m.title)[:100]} {ARROWS[m.direction]}".strip(),
-                     "directed": m.direction != "none"} for m in site.summary.metrics.values()],
+                     "directed": m.direction != "none"} for m in site.codecs.metrics.values()],
         "systems": [{"key": key(name), "title": clean(name)[:100]} for name in systems],
         "tracks": [clean(t) for t in (*(t for t in TRACKS if t in tracks), *sorted(tracks - set(TRACKS)))],
         "most": MOST_CURVES,
@@ -52,7 +52,7 @@ def _pages(site: Site) -> Iterator[Page]:
 
 
 def _write(site: Site, out: Path) -> Iterator[str]:
-    for section in site.summary.sections:
+    for section in site.codecs.sections:
         if section.rows:
             yield write_shard(out, _path(section), _columns(site, section))
 
@@ -63,7 +63,7 @@ def _path(section: Section) -> str:
 
 def first_section(site: Site) -> Section | None:
     """What is shown before anything is chosen: the mean over datasets, or the first dataset with a row."""
-    sections = [section for section in site.summary.sections if section.rows]
+    sections = [section for section in site.codecs.sections if section.rows]
     return next((s for s in sections if s.dataset == ALL), sections[0] if sections else None)
 
 
@@ -97,7 +97,7 @@ def triple(found: list[Estimate | None]) -> np.ndarray:
 
 
 def _static(site: Site, section: Section) -> dict[str, Any] | None:
-    for metric in shown_metrics(section, site.summary):
+    for metric in shown_metrics(section, site.codecs):
         if metric.direction != "none" and (svg := site.chart(section, metric)):
             return {"title": metric.title, "svg": svg, "section": section.title}
     return None
@@ -105,9 +105,9 @@ def _static(site: Site, section: Section) -> dict[str, Any] | None:
 
 def _columns(site: Site, section: Section) -> dict[str, Any]:
     """One dataset: the costs and scores of each entry, and where the fronts are."""
-    metrics = shown_metrics(section, site.summary)
+    metrics = shown_metrics(section, site.codecs)
     digits = digits_of(section, metrics)
-    cost = {axis.name: costs(site.summary, section, axis) for axis in AXES.values()}
+    cost = {axis.name: costs(site.codecs, section, axis) for axis in AXES.values()}
     axes = [axis for axis in AXES.values() if cost[axis.name]]
     entries: list[Entry] = [(row.system, row.point) for row in section.rows]
     systems = list(dict.fromkeys(row.system for row in section.rows))

@@ -17,6 +17,7 @@ from codecbench.leaderboard.pages.base import (
     rows_path,
     system_path,
 )
+from codecbench.leaderboard.pages.models import task_anchor
 from codecbench.leaderboard.pages.scores import properties, shown_metrics, table
 from codecbench.leaderboard.summary import Section
 from codecbench.leaderboard.text import failures, link, number
@@ -38,7 +39,7 @@ def _pages(site: Site) -> Iterator[Page]:
             dataset.title,
             {
                 "dataset": _card(dataset),
-                "table": table(section, site.summary) if section.rows else None,
+                "table": table(site, section) if section.rows else None,
                 "properties": properties(section.rows),
                 "charts": _charts(site, section),
                 "most_curves": MOST_CURVES,
@@ -52,6 +53,8 @@ def _known(site: Site) -> list[Dataset]:
 
 
 def _charts(site: Site, section: Section) -> list[dict[str, Any]]:
+    if section.task:  # its entries have no bitrate
+        return []
     directed = [m for m in shown_metrics(section, site.summary) if m.direction != "none"][:MOST_CHARTS]
     drawn = [(metric, site.chart(section, metric)) for metric in directed]
     return [{"name": metric.name, "title": metric.title, "svg": svg} for metric, svg in drawn if svg]
@@ -66,7 +69,8 @@ def _card(dataset: Dataset) -> dict[str, Any]:
         "minutes": number(sum(u.duration for u in items) / 60, 1),
         "speakers": len({u.speaker for u in items} - {""}),
         "languages": _counted(u.language for u in items), "domains": _counted(u.domain for u in items),
-        "href": dataset_path(dataset.name), "rows": rows_path(dataset.name),
+        "href": dataset_path(dataset.name), "rows": rows_path(dataset.name), "task": dataset.task,
+        "protocol": dataset.protocol, "anchor": task_anchor(dataset.task) if dataset.task else "",
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The first page: all scores, with search, filters, columns, pinned rows and their comparison."""
+"""The first page: all scores of codecs, to be searched, filtered and compared, and tables of language models."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from codecbench.leaderboard.pages.base import Page, PageType, Site
-from codecbench.leaderboard.pages.scores import explorer, shown_metrics, table
+from codecbench.leaderboard.pages.base import Page, PageType, Site, entries_of
+from codecbench.leaderboard.pages.explorer import explorer
+from codecbench.leaderboard.pages.models import task_tables
+from codecbench.leaderboard.pages.scores import shown_metrics, table
 from codecbench.leaderboard.summary import ALL, TRACKS, Section
 
 TRACK_NOTES = {
@@ -19,7 +21,7 @@ TRACK_NOTES = {
 
 
 def _pages(site: Site) -> Iterator[Page]:
-    sections = [section for section in site.summary.sections if section.rows]
+    sections = [section for section in site.codecs.sections if section.rows]
     first = next((s for s in sections if s.dataset == ALL), sections[0] if sections else None)
     yield Page(
         "index.html",
@@ -27,7 +29,8 @@ def _pages(site: Site) -> Iterator[Page]:
         "Leaderboard",
         {
             "tracks": list(_tracks(site)),
-            "table": table(first, site.summary) if first else None,
+            "tasks": task_tables(site),
+            "table": table(site, first) if first else None,
             "explorer": explorer(site) if first else None,
             "chart": _chart(site, first) if first else None,
         },
@@ -36,8 +39,9 @@ def _pages(site: Site) -> Iterator[Page]:
 
 def _tracks(site: Site) -> Iterator[dict[str, Any]]:
     """The tracks that have entries, in their order."""
-    counts = Counter(site.board.systems[system].track for system in dict.fromkeys(s for s, _ in site.entries))
-    entries = Counter(site.board.systems[system].track for system, _ in site.entries)
+    coded = entries_of(site.codecs)
+    counts = Counter(site.board.systems[system].track for system in dict.fromkeys(s for s, _ in coded))
+    entries = Counter(site.board.systems[system].track for system, _ in coded)
     for track in (*(t for t in TRACKS if t in counts), *sorted(set(counts) - set(TRACKS))):
         yield {"name": track, "systems": counts[track], "entries": entries[track], "note": TRACK_NOTES.get(track, "")}
 

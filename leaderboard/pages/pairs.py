@@ -18,7 +18,7 @@ from codecbench.leaderboard.pages.curves import first_section, section_id, secti
 from codecbench.leaderboard.pages.scores import digits_of, metric_view, shown_metrics
 from codecbench.leaderboard.pairs import Pairs, pairwise
 from codecbench.leaderboard.scores import Entry, Items, items_of, parts_of
-from codecbench.leaderboard.summary import ALL, Row, Section
+from codecbench.leaderboard.summary import Row, Section
 from codecbench.leaderboard.text import UNITS, clean
 
 if TYPE_CHECKING:
@@ -32,18 +32,18 @@ BETTER = ("", "first", "second")
 def _pages(site: Site) -> Iterator[Page]:
     sections = [
         {**section_view(section, ""), "metrics": metrics}
-        for section in site.summary.sections
+        for section in site.codecs.sections
         if (metrics := [{**metric_view(m), "file": _path(section, k)} for k, m in enumerate(compared(site, section))])
     ]
     first = first_section(site)
     meta = {"sections": sections, "first": section_id(first) if first else "", "most": MOST_ENTRIES,
-            "bands": sorted({row.band for s in site.summary.sections for row in s.rows if row.band})}  # fmt: skip
+            "bands": sorted({row.band for s in site.codecs.sections for row in s.rows if row.band})}  # fmt: skip
     yield Page("pairs.html", "pairs.html", "Pairs", {"meta": meta})
 
 
 def compared(site: Site, section: Section) -> list[Metric]:
     """The metrics of a section that have a better end, and two entries of one band to compare."""
-    return [m for m in shown_metrics(section, site.summary) if m.direction != "none" and bands(section, m)]
+    return [m for m in shown_metrics(section, site.codecs) if m.direction != "none" and bands(section, m)]
 
 
 def bands(section: Section, metric: Metric) -> dict[str, tuple[list[Row], int]]:
@@ -78,7 +78,7 @@ def _write(site: Site, out: Path) -> Iterator[str]:
     none = site.board.results.iloc[:0]
     items = site.board.results[site.board.results["utterance"] != CORPUS]
     groups = {(str(d), str(m)): frame for (d, m), frame in items.groupby(["dataset", "metric"], sort=False)}
-    for section in site.summary.sections:
+    for section in site.codecs.sections:
         for k, metric in enumerate(compared(site, section)):
             frames = {name: groups.get((name, metric.name), none) for name in site.board.datasets}
             yield write_shard(out, _path(section, k), _columns(site, section, metric, frames))
@@ -89,7 +89,7 @@ def _columns(site: Site, section: Section, metric: Metric, frames: Mapping[str, 
     found = bands(section, metric)
     rows = [row for own, _ in found.values() for row in own]
     entries: list[Entry] = [(row.system, row.point) for row in rows]
-    parts = [p for name, d in site.board.datasets.items() if section.dataset in (name, ALL) for p in parts_of(d)]
+    parts = [part for dataset in site.board.datasets_of(section.dataset) for part in parts_of(dataset)]
     samples = [items_of(part, entries, frames[part.dataset]) for part in parts]
     columns: dict[str, Any] = {}
     listed, start = [], 0

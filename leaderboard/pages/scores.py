@@ -1,4 +1,4 @@
-"""The table of scores: as plain rows for a template, and as packed columns for the table that sorts and filters."""
+"""The table of scores as plain rows for a template, and what other pages share with it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from codecbench.leaderboard.board import Metric, System
-from codecbench.leaderboard.pages.base import Site, entry_key, key, rows_path, system_path
-from codecbench.leaderboard.pages.encode import pack, shorten
+from codecbench.leaderboard.pages.base import Site, system_path
 from codecbench.leaderboard.scores import Entry
 from codecbench.leaderboard.stats import Estimate
-from codecbench.leaderboard.summary import ALL, Cell, Row, Section, Summary
+from codecbench.leaderboard.summary import Cell, Row, Section, Summary
 from codecbench.leaderboard.text import (
     ARROWS,
     PROPERTIES,
@@ -27,8 +26,6 @@ from codecbench.leaderboard.text import (
 )  # fmt: skip
 
 MINUS = str.maketrans("-", "−")
-TOKEN_RATES = (25.0, 50.0, 100.0, 200.0, 400.0)
-"""Edges of the token rates that are filtered by, in tokens a second."""
 
 
 def shown_metrics(section: Section, summary: Summary) -> list[Metric]:
@@ -39,6 +36,15 @@ def shown_metrics(section: Section, summary: Summary) -> list[Metric]:
 def digits_of(section: Section, metrics: Iterable[Metric]) -> dict[str, int]:
     """Decimals of each metric's column."""
     return {metric.name: places(row.cells.get(metric.name) for row in section.rows) for metric in metrics}
+
+
+CODEC_FACTS = [{"key": "kbps", "title": "kbps", "detail": "measured · band", "left": False}]
+MODEL_FACTS = [
+    {"key": "parameters", "title": "Parameters", "detail": "M", "left": False},
+    {"key": "tasks", "title": "Tasks", "detail": "of the model", "left": True},
+    {"key": "codec", "title": "Codec", "detail": "or token streams", "left": True},
+]
+"""The columns between an entry's name and its coverage."""
 
 
 def sentence(note: str) -> str:
@@ -59,20 +65,65 @@ def metric_view(metric: Metric) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def table(section: Section, summary: Summary) -> dict[str, Any]:
-    """A section's scores as rows of text, grouped by track."""
-    metrics = shown_metrics(section, summary)
+def table(site: Site, section: Section) -> dict[str, Any]:
+    """A section's scores as rows of text, grouped by track: of codecs after bitrates, of models after their facts."""
+    metrics = shown_metrics(section, site.summary)
     digits = digits_of(section, metrics)
     return {
         "title": section.title,
         "utterances": section.utterances,
         "note": sentence(interval_note(section)),
-        "columns": [{**metric_view(m), "expected": _most_expected(section, m)} for m in metrics],
+        "within": "track" if section.task else "track and bitrate band",
+        "facts": MODEL_FACTS if section.task else CODEC_FACTS,
+        "columns": [{**metric_view(m), "expected": most_expected(section, m)} for m in metrics],
         "groups": [
-            {"title": title, "ranked": not rows[0].unranked, "rows": _rows(rows, metrics, digits)}
+            {"title": title, "ranked": not rows[0].unranked,
+             "rows": _rows(site, rows, metrics, digits, _model_facts if section.task else _codec_facts)}
             for title, rows in ((title, list(rows)) for title, rows in groupby(section.rows, key=group_title))
         ],
-    }
+    }  # fmt: skip
+
+
+def _codec_facts(_: Site, row: Row) -> list[dict[str, str]]:
+    rate = rate_view(row.kbps)
+    return [{"value": rate["value"], "sort": rate["sort"], "small": rate["interval"] or row.band or "–"}]
+
+
+def _model_facts(site: Site, row: Row) -> list[dict[str, str]]:
+    system = site.board.systems[row.system]
+    count = parameters(site, row.system, row.point)
+    codec, tasks = codec_of(system), ", ".join(system.tasks)
+    return [
+        {"value": "–" if count is None else number(count / 1e6, 1), "sort": "" if count is None else repr(count),
+         "small": ""},
+        {"value": "", "sort": tasks, "small": tasks or "–"},
+        {"value": "", "sort": codec, "small": codec or "–"},
+    ]  # fmt: skip
+
+
+def parameters(site: Site, system: str, point: str) -> float | None:
+    """How many parameters an entry has, as measured on any dataset; None where nothing says so."""
+    rows = (row for section in site.summary.sections for row in section.rows)
+    return next((row.properties["parameters"] for row in rows
+                 if (row.system, row.point) == (system, point) and "parameters" in row.properties), None)  # fmt: skip
+
+
+def codec_of(system: System) -> str:
+    """The codec that a language model speaks: its name where the run recorded one, else its token streams."""
+    return str(system.facts.get("codec") or "") or token_streams(system.facts.get("streams") or ())
+
+
+def token_streams(streams: Sequence[Any]) -> str:
+    """Such as ``8 of 1024 entries at 75 Hz``, equal streams together; empty without any."""
+    counts: dict[tuple[Any, Any], int] = {}
+    for stream in streams:
+        if isinstance(stream, Mapping):
+            kind = (stream.get("codebook_size"), stream.get("frame_rate"))
+            counts[kind] = counts.get(kind, 0) + 1
+    return ", ".join(
+        f"{n} of {size} entries at {rate:g} Hz" if isinstance(rate, int | float) else f"{n} of {size} entries a sample"
+        for (size, rate), n in counts.items()
+    )
 
 
 def properties(rows: Sequence[Row]) -> dict[str, Any]:
@@ -137,125 +188,11 @@ def weights_kind(system: System) -> str:
     return {"official": "published", "random": "random", "none": "none needed"}.get(first, "own")
 
 
-def explorer(site: Site) -> dict[str, Any]:
-    """The scores of every section as packed columns, with what can be filtered by; entries are in `Site.entries`."""
-    sections = [(s, "", site.summary) for s in site.summary.sections]
-    sections += [(s, by, summary) for by, summary in site.splits.items() for s in summary.sections if s.rows]
-    metrics = {name: k for k, name in enumerate(site.summary.metrics)}
-    why: dict[str, int] = {"": 0}
-    columns: dict[str, Any] = {}
-    listed = []
-    bands = sorted({row.band for s, _, _ in sections for row in s.rows if row.band}, key=_start)
-    for k, (section, by, summary) in enumerate(sections):
-        own = shown_metrics(section, summary)
-        digits = digits_of(section, own)
-        listed.append({
-            "id": _section_id(section, by), "title": clean(section.title), "note": sentence(interval_note(section)),
-            "utterances": section.utterances, "metrics": [metrics[m.name] for m in own],
-            "digits": [digits[m.name] for m in own], "expected": [_most_expected(section, m) for m in own],
-            "rows": rows_path(section.dataset) if section.dataset in site.board.datasets else "",
-        })  # fmt: skip
-        columns |= {f"{k}.{n}": c for n, c in _columns(section, own, digits, site.entries, bands, why).items()}
-    facets, codes = _facets(site)
-    meta = {
-        "sections": listed, "metrics": [metric_view(m) for m in site.summary.metrics.values()], "bands": bands,
-        "entries": [
-            {"key": entry_key(*entry), "system": clean(entry[0]), "point": clean(entry[1]),
-             "href": system_path(entry[0]), "notes": clean("; ".join(site.board.systems[entry[0]].notes))[:300]}
-            for entry in site.entries
-        ],
-        "facets": facets, "why": [clean(reason) for reason in why],
-        "properties": [{"name": p.name, "title": p.title, "unit": p.unit} for p in PROPERTIES],
-    }  # fmt: skip
-    return pack({"meta": meta, **{f"facet.{name}": column for name, column in codes.items()}, **columns})
-
-
 def groups_of(site: Site, entries: Sequence[Entry]) -> tuple[list[str], np.ndarray]:
     """The titles of the groups that entries are listed in, never mixed, and the group of each entry."""
     titles = {(row.system, row.point): group_title(row) for s in site.summary.sections for row in s.rows}
     order = list(dict.fromkeys(titles[entry] for entry in entries))
     return order, np.array([order.index(titles[entry]) for entry in entries], dtype=np.uint8)
-
-
-def _section_id(section: Section, by: str) -> str:
-    if not by:
-        return ALL if section.dataset == ALL else key(section.dataset)
-    return f"{key(section.dataset)}~{by}~{key(section.title.rpartition(f': {by} ')[2])}"
-
-
-def _columns(
-    section: Section,
-    metrics: Sequence[Metric],
-    digits: Mapping[str, int],
-    entries: Sequence[Entry],
-    bands: Sequence[str],
-    why: dict[str, int],
-) -> dict[str, Any]:
-    """A section's numbers, a row an entry, NaN or 0 where there is none; by metric, then entry."""
-    rows = {(row.system, row.point): row for row in section.rows}
-    present = [rows.get(entry) for entry in entries]
-    cells = [row.cells.get(m.name) if row else None for m in metrics for row in present]
-
-    def estimates(found: Iterable[Estimate | None]) -> np.ndarray:
-        triples = [(e.value, e.low, e.high) if e else (None, None, None) for e in found]
-        return np.array(triples, dtype=np.float32).reshape(-1, 3).T
-
-    def counts(get: Callable[[Cell], int]) -> np.ndarray:
-        return np.array([get(cell) if cell else 0 for cell in cells], dtype=np.uint32)
-
-    value, low, high = estimates(cell.estimate if cell else None for cell in cells)
-    worst = [cell.worst if cell and cell.counts.failed else None for cell in cells]
-    shown = np.repeat([digits[metric.name] for metric in metrics], len(entries)).astype(np.intp)
-    return {
-        "here": np.array([row is not None for row in present], dtype=np.uint8),
-        "band": np.array([bands.index(row.band) + 1 if row and row.band else 0 for row in present], dtype=np.uint8),
-        "kbps": estimates(row.kbps if row else None for row in present),
-        "value": shorten(value, shown), "low": shorten(low, shown), "high": shorten(high, shown),
-        "worst": shorten(np.array(worst, dtype=np.float32), shown),
-        "ran": np.array([cell is not None for cell in cells], dtype=np.uint8),
-        "ok": counts(lambda cell: cell.counts.ok), "expected": counts(lambda cell: cell.counts.expected),
-        "beyond": counts(lambda cell: cell.beyond), "rivals": counts(lambda cell: cell.rivals),
-        "first": counts(lambda cell: cell.rank[0] if cell.rank else 0),
-        "last": counts(lambda cell: cell.rank[1] if cell.rank else 0),
-        "why": counts(lambda cell: why.setdefault(cell.unranked, len(why))),
-        "properties": np.array(
-            [row.properties.get(p.name) if row else None for p in PROPERTIES for row in present], dtype=np.float32
-        ),
-    }  # fmt: skip
-
-
-def _facets(site: Site) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-    """What entries can be filtered by, where they differ in it, and the value of each entry."""
-    token_rates: dict[Entry, float] = {}
-    for section in site.summary.sections:
-        for row in section.rows:
-            if "token_rate" in row.properties:
-                token_rates.setdefault((row.system, row.point), row.properties["token_rate"])
-    systems = [site.board.systems[name] for name, _ in site.entries]
-    titles, groups = groups_of(site, site.entries)
-    columns: dict[str, tuple[str, list[str]]] = {
-        "track": ("Track", [s.track for s in systems]),
-        "family": ("Family", [str(s.facts.get("family") or "–") for s in systems]),
-        "causal": ("Causal", [yes_no(s.facts.get("causal")) for s in systems]),
-        "streaming": ("Streaming", [yes_no(s.facts.get("streaming")) for s in systems]),
-        "rate": ("Sample rate", [sample_rate(s) for s in systems]),
-        "tokens": ("Token rate", [_token_band(token_rates.get(entry)) for entry in site.entries]),
-        "weights": ("Weights", [weights_kind(s) for s in systems]),
-        "licence": ("Licence", [str(s.facts.get("licence") or "not stated") for s in systems]),
-        "terms": ("Weights’ licence", [str(s.facts.get("weights_licence") or "–") for s in systems]),
-        "isolation": ("Isolation", [str(s.facts.get("isolation") or "not stated") for s in systems]),
-        "ranking": ("Ranking", ["not ranked" if s.unranked else "ranked" for s in systems]),
-    }
-    facets, codes = [], {"group": groups}
-    for name, (title, values) in columns.items():
-        distinct = sorted(set(values), key=lambda text: (_start(text), text.casefold()))
-        if len(distinct) > 1:
-            places_of = {value: k for k, value in enumerate(distinct)}
-            facets.append({"key": name, "title": title,
-                           "values": [{"key": key(v), "title": clean(v)} for v in distinct]})  # fmt: skip
-            codes[name] = np.array([places_of[value] for value in values], dtype=np.uint16)
-    return [{"key": "group", "title": "", "values": [{"key": str(k), "title": t} for k, t in enumerate(titles)]},
-            *facets], codes  # fmt: skip
 
 
 def yes_no(fact: object) -> str:
@@ -269,33 +206,23 @@ def sample_rate(system: System) -> str:
     return f"{rate / 1000:g} kHz" if isinstance(rate, int | float) else "any"
 
 
-def _token_band(rate: float | None) -> str:
-    if rate is None:
-        return "no tokens"
-    edges = [edge for edge in TOKEN_RATES if rate <= edge]
-    low = max((edge for edge in TOKEN_RATES if edge < rate), default=0.0)
-    return f"{low:g}–{edges[0]:g} a second" if edges else f"{TOKEN_RATES[-1]:g}+ a second"
-
-
-def _start(text: str) -> float:
-    """The number that `text` starts with, to sort by."""
-    digits = text.replace("–", " ").replace("+", " ").split(maxsplit=1)[:1]
-    try:
-        return float(digits[0]) if digits else float("inf")
-    except ValueError:
-        return float("inf")
-
-
-def _most_expected(section: Section, metric: Metric) -> int:
+def most_expected(section: Section, metric: Metric) -> int:
+    """The items of a metric's column: those expected of the entry with the most."""
     return max((r.cells[metric.name].counts.expected for r in section.rows if metric.name in r.cells), default=0)
 
 
-def _rows(rows: Iterable[Row], metrics: Sequence[Metric], digits: Mapping[str, int]) -> list[dict[str, Any]]:
+def _rows(
+    site: Site,
+    rows: Iterable[Row],
+    metrics: Sequence[Metric],
+    digits: Mapping[str, int],
+    facts: Callable[[Site, Row], list[dict[str, str]]],
+) -> list[dict[str, Any]]:
     found, last = [], None
     for row in rows:
         found.append({
-            **_names(row), "band": row.band, "starts": last not in (None, row.band),
-            "kbps": rate_view(row.kbps), "coverage": coverage_view(row),
+            **_names(row), "starts": last not in (None, row.band), "facts": facts(site, row),
+            "claims": site.claims.get((row.system, row.point), ()), "coverage": coverage_view(row),
             "cells": [cell_view(row.cells.get(m.name), digits[m.name]) for m in metrics],
         })  # fmt: skip
         last = row.band

@@ -11,13 +11,16 @@ from codecbench.leaderboard.board import System
 from codecbench.leaderboard.pages.base import Page, PageType, Site, dataset_path, entry_key, rows_path, system_path
 from codecbench.leaderboard.pages.scores import (
     cell_view,
+    codec_of,
     coverage_view,
     digits_of,
     metric_view,
+    parameters,
     properties,
     rate_view,
     sample_rate,
     shown_metrics,
+    token_streams,
     weights_kind,
     yes_no,
 )  # fmt: skip
@@ -27,13 +30,16 @@ from codecbench.leaderboard.text import failures, link
 OWN_ROWS = frozenset({
     "name", "family", "track", "kind", "sample_rate", "channels", "causal", "streaming", "lookahead", "delay",
     "licence", "weights", "weights_licence", "training_data", "contamination", "paper", "status", "reason", "ranked",
-    "check", "isolation", "audit", "notes", "points", "streams",
+    "check", "isolation", "audit", "notes", "points", "streams", "tasks", "codec",
 })  # fmt: skip
 """Facts that the page has a place for; whatever else a run recorded is listed as it is."""
 
 
 def _pages(site: Site) -> Iterator[Page]:
-    yield Page("systems.html", "systems.html", "Systems", {"systems": [_line(s) for s in _known(site)]})
+    kinds = {"": False, "Language models": True}
+    listed = {title: lines for title, model in kinds.items()
+              if (lines := [_line(system) for system in _known(site) if system.is_model is model])}  # fmt: skip
+    yield Page("systems.html", "systems.html", "Systems", {"kinds": listed})
     failed = failures(site.board)
     digits = {s.dataset: digits_of(s, shown_metrics(s, site.summary)) for s in site.summary.sections}
     for system in _known(site):
@@ -43,7 +49,10 @@ def _pages(site: Site) -> Iterator[Page]:
             system.name,
             {
                 "system": _line(system),
-                "facts": list(_facts(system)),
+                "facts": [*_facts(system), *(_model_facts(site, system) if system.is_model else _coding(system))],
+                "claims": [
+                    claim for entry in site.entries if entry[0] == system.name for claim in site.claims.get(entry, ())
+                ],
                 "notes": system.notes,
                 "recorded": list(_recorded(system.facts)),
                 "check": _check(system.facts.get("check")),
@@ -64,6 +73,7 @@ def _line(system: System) -> dict[str, Any]:
     return {
         "name": system.name, "href": system_path(system.name), "family": facts.get("family") or "–",
         "track": system.track, "rate": sample_rate(system), "causal": yes_no(facts.get("causal")),
+        "tasks": ", ".join(system.tasks) or "–",
         "licence": facts.get("licence") or "not stated", "weights": weights_kind(system), "paper": paper,
         "link": link(paper), "unranked": system.unranked,
     }  # fmt: skip
@@ -84,28 +94,28 @@ def _facts(system: System) -> Iterator[tuple[str, str, str]]:
     yield "Test recordings among it", str(facts.get("contamination") or "not stated"), ""
     yield "Sample rate", sample_rate(system), ""
     yield "Channels", str(facts.get("channels") or "any"), ""
-    yield "Token streams", _streams(facts.get("streams") or ()), ""
-    yield "Causal", yes_no(facts.get("causal")), ""
     yield "Streaming", yes_no(facts.get("streaming")), ""
-    if facts.get("lookahead") is not None:
-        yield "Lookahead", f"{facts['lookahead']} samples", ""
-    yield "Declared delay", f"{facts.get('delay') or 0} samples", ""
     audit = "; encoder and decoder shared nothing but the bytes" if facts.get("audit") else ""
     yield "Isolation of its process", str(facts.get("isolation") or "not stated") + audit, ""
 
 
-def _streams(streams: Sequence[Any]) -> str:
-    """Such as ``8 of 1024 at 75 Hz``; equal streams together."""
-    counts: dict[tuple[Any, Any], int] = {}
-    for stream in streams:
-        if isinstance(stream, Mapping):
-            kind = (stream.get("codebook_size"), stream.get("frame_rate"))
-            counts[kind] = counts.get(kind, 0) + 1
-    texts = [
-        f"{n} of {size} entries at {rate:g} Hz" if isinstance(rate, int | float) else f"{n} of {size} entries a sample"
-        for (size, rate), n in counts.items()
-    ]
-    return ", ".join(texts) or "packets of bytes, or none"
+def _coding(system: System) -> Iterator[tuple[str, str, str]]:
+    """How a codec says that it codes."""
+    facts = system.facts
+    yield "Token streams", token_streams(facts.get("streams") or ()) or "packets of bytes, or none", ""
+    yield "Causal", yes_no(facts.get("causal")), ""
+    if facts.get("lookahead") is not None:
+        yield "Lookahead", f"{facts['lookahead']} samples", ""
+    yield "Declared delay", f"{facts.get('delay') or 0} samples", ""
+
+
+def _model_facts(site: Site, system: System) -> Iterator[tuple[str, str, str]]:
+    """What a language model can do, its size, and the codec that it speaks."""
+    yield "Tasks", ", ".join(system.tasks) or "not stated", ""
+    counts = {parameters(site, *entry) for entry in site.entries if entry[0] == system.name}
+    sizes = [f"{count / 1e6:.1f} M" for count in sorted(filter(None, counts))]
+    yield "Parameters", ", ".join(sizes) or "not measured", ""
+    yield "Codec", codec_of(system) or "not stated", ""
 
 
 def _recorded(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -135,7 +145,8 @@ def _results(site: Site, system: System, section: Section, digits: Mapping[str, 
     facts = {row["point"]: row["cells"] for row in own["rows"]}
     single = section.dataset in site.board.datasets
     return {
-        "title": section.title, "href": dataset_path(section.dataset) if single else "", "properties": own["columns"],
+        "title": section.title, "href": dataset_path(section.dataset) if single else "", "task": section.task,
+        "properties": own["columns"],
         "points": [
             {"point": row.point, "kbps": rate_view(row.kbps), "band": row.band, "coverage": coverage_view(row),
              "facts": facts[row.point], "entry": entry_key(row.system, row.point),
@@ -152,11 +163,13 @@ def _commands(site: Site, system: System) -> list[tuple[str, str]]:
     datasets = [s.dataset for s in site.summary.sections
                 if s.dataset in site.board.datasets and any(row.system == system.name for row in s.rows)]  # fmt: skip
     seed = re.fullmatch(r"random, seed (\d+)", str(system.facts.get("weights") or ""))
+    runs = [(f"The run {run.name}", run.command) for run in site.board.runs if run.command]
+    if system.is_model:
+        return runs
     alone = ["codecbench", "run", "--models", str(system.facts.get("name") or system.name)]
     alone += ["--random-weights", seed[1]] if seed else []
     alone += ["--datasets", ",".join(datasets)] if datasets else []
-    return [("This system alone", shlex.join([*alone, "--out", "again"])),
-            *((f"The run {run.name}", run.command) for run in site.board.runs if run.command)]  # fmt: skip
+    return [("This system alone", shlex.join([*alone, "--out", "again"])), *runs]
 
 
 PAGE = PageType("systems", "Systems", _pages)

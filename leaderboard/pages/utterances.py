@@ -49,7 +49,8 @@ def _pages(site: Site) -> Iterator[Page]:
             (rows_path(dataset.name), "rows.html", f"Utterances of {dataset.title}"),
             (utterance_path(dataset.name), "utterance.html", f"An utterance of {dataset.title}"),
         ):
-            own = player_scripts(site, dataset.name) if path == utterance_path(dataset.name) else ()
+            one = path == utterance_path(dataset.name)
+            own = ("assets/utterance.js", *player_scripts(site, dataset.name)) if one else ()
             yield Page(path, template, heading, {**facts, "rows": rows_path(dataset.name)}, (*scripts, *own))
 
 
@@ -75,7 +76,7 @@ def _metric_sets(metrics: Sequence[Metric], values: int) -> list[Sequence[Metric
 
 def _metrics(site: Site, dataset: Dataset) -> list[Metric]:
     (section,) = (s for s in site.summary.sections if s.dataset == dataset.name)
-    return [BITRATE, *shown_metrics(section, site.summary)]
+    return [*([] if dataset.task else [BITRATE]), *shown_metrics(section, site.summary)]
 
 
 def _entries(site: Site, dataset: Dataset) -> list[Entry]:
@@ -88,7 +89,7 @@ def _shards(site: Site, dataset: Dataset) -> Iterator[dict[str, Any]]:
     frame = _rows_of(site, dataset)
     metrics, entries = _metrics(site, dataset), _entries(site, dataset)
     (section,) = (s for s in site.summary.sections if s.dataset == dataset.name)
-    digits = {"kbps": 2, **digits_of(section, metrics[1:])}
+    digits = {**digits_of(section, metrics), BITRATE.name: 2}
     titles, groups = groups_of(site, entries)
     grids = [_grid(frame, metric, entries, dataset) for metric in metrics]
     items = dataset.utterances
@@ -202,4 +203,4 @@ def _heard(site: Site, dataset: Dataset, frame: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-PAGE = PageType("utterances", "", _pages, write=_write)
+PAGE = PageType("utterances", "", _pages, write=_write, assets=("utterance.js",))

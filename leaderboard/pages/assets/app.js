@@ -108,29 +108,42 @@
 
   // ---- state in the address ----------------------------------------------------------------------------------
 
-  // `spec` gives each key a test of its values, and whether it may repeat. What an address says that this page does
-  // not know is left out, and said. Returns {key: [values]}, or null for an address that names a heading.
-  function readState(spec) {
-    const hash = location.hash.slice(1, LONGEST_ADDRESS);
-    if (hash && !hash.includes("=")) return null;
+  // What the parts of a page keep in the address: of each key a test of its values, and whether it may repeat.
+  const rules = Object.assign(Object.create(null), self.codecbenchKeys);
+
+  // What the address says: {key: [values]} of what is known here, and the names of what is not.
+  function parse() {
     const state = Object.create(null);
     const dropped = new Set(location.hash.length > LONGEST_ADDRESS ? ["its end"] : []);
-    for (const [key, value] of new URLSearchParams(hash)) {
-      const rule = Object.hasOwn(spec, key) ? spec[key] : null;
+    for (const [key, value] of new URLSearchParams(location.hash.slice(1, LONGEST_ADDRESS))) {
+      const rule = rules[key];
       if (!rule || !rule.test(value) || (state[key] && (!rule.many || state[key].length >= rule.many))) dropped.add(key);
       else if (!state[key]?.includes(value)) (state[key] ??= []).push(value);
     }
+    return [state, dropped];
+  }
+
+  // What is not known is left out, and said. An address that names a heading gives null.
+  function readState(spec) {
+    Object.assign(rules, spec);
+    if (location.hash && !location.hash.includes("=")) return null;
+    const [state, dropped] = parse();
     const names = [...dropped].map((key) => key.slice(0, 30)).slice(0, 5);
     note(names.length ? `Part of this link is not known here and was left out: ${names.join(", ")}.` : "");
     return state;
   }
 
-  function writeState(pairs) {
-    const state = new URLSearchParams(pairs.filter(([, value]) => value !== "" && value !== null));
+  // Puts a part's pairs into the address, whose keys are those of `spec`, and leaves those of other parts as they are.
+  function writeState(pairs, spec = rules) {
+    const others = Object.entries(parse()[0]).filter(([key]) => !(key in spec)).flatMap(([key, values]) => values.map((value) => [key, value]));
+    const own = pairs.filter(([, value]) => value !== "" && value !== null);
+    const place = ([key]) => (others.length ? Object.keys(rules).indexOf(key) : 0); // whoever writes, one order
+    const state = new URLSearchParams([...own, ...others].sort((x, y) => place(x) - place(y)));
     const text = String(state);
     try {
       history.replaceState(null, "", text ? `#${text}` : location.href.split("#")[0]);
     } catch { /* the view works without an address */ }
+    document.dispatchEvent(new Event("codecbench:address"));
   }
 
   function note(text) {
@@ -559,8 +572,12 @@
       const pinned = pins.includes(entry.key);
       const pin = el("button", { type: "button", className: "pin", "aria-pressed": String(pinned), title: pinned ? "Unpin" : "Pin and compare", "aria-label": `Pin ${entry.system.slice(0, 60)} ${entry.point.slice(0, 40)}` });
       pin.addEventListener("click", () => togglePin(entry.key));
-      return el("th", { scope: "row" }, pin, name(entry.system, root + entry.href), entry.notes && el("abbr", { textContent: " !", title: entry.notes }), el("small", {}, name(entry.point)));
+      return el("th", { scope: "row" }, pin, name(entry.system, root + entry.href), entry.notes && el("abbr", { textContent: " !", title: entry.notes }), el("small", {}, name(entry.point)), claims(entry));
     }
+
+    // What it declares and does not keep.
+    const claims = ({ claims: [first, ...more] }) => first && el("small", { className: "claim", textContent: first[0] + (more.length ? ` +${more.length}` : ""),
+      title: [first, ...more].map(([, text]) => text).join("; ").slice(0, 300) });
 
     function togglePin(key) {
       if (pins.includes(key)) pins = pins.filter((pin) => pin !== key);
@@ -656,7 +673,7 @@
         ["data", section.id === first.id ? "" : section.id], ["q", $("q").value],
         ...[...facets, bands, columnFacets].flatMap((f) => f.chosen.map((key) => [f.key, key])),
         ["sort", sort?.key ?? ""], ["order", sort?.order ?? ""], ...pins.map((key) => ["pin", key]),
-      ]);
+      ], spec);
     }
 
     // The pinned entries side by side, a row a metric, with the difference to the first.
@@ -780,7 +797,7 @@
   function metricColumn(board, m) {
     const metric = board.meta.metrics[m];
     return {
-      key: metric.name, title: `${metric.name} ${metric.arrow}`.trim(), first: worst(metric), about: m ? metric : null, hint: `${metric.title}: ${metric.better}`, detail: metric.unit.slice(0, 16),
+      key: metric.name, title: `${metric.name} ${metric.arrow}`.trim(), first: worst(metric), about: metric.log ? null : metric, hint: `${metric.title}: ${metric.better}`, detail: metric.unit.slice(0, 16),
       sort: (rows, descending) => sortByLevel(rows, board.level(m), LEVELS, descending),
       cell(row) {
         const code = board.grids[m][row];
@@ -969,106 +986,6 @@
     restore();
   }
 
-  // The words of `found` against those of `reference`: nodes of text, with what was left out and put in.
-  function difference(reference, found) {
-    const plain = (word) => fold(word).replace(/[^\p{L}\p{N}]+/gu, "");
-    const a = reference.split(/\s+/).filter((word) => plain(word)).slice(0, 400);
-    const b = found.split(/\s+/).filter((word) => plain(word)).slice(0, 400);
-    const width = b.length + 1;
-    const common = new Uint16Array((a.length + 1) * width);
-    for (let i = a.length - 1; i >= 0; i--) {
-      for (let j = b.length - 1; j >= 0; j--) {
-        common[i * width + j] = plain(a[i]) === plain(b[j]) ? common[(i + 1) * width + j + 1] + 1 : Math.max(common[(i + 1) * width + j], common[i * width + j + 1]);
-      }
-    }
-    const nodes = [];
-    for (let i = 0, j = 0; i < a.length || j < b.length;) {
-      if (i < a.length && j < b.length && plain(a[i]) === plain(b[j])) { nodes.push(`${b[j]} `); i++; j++; }
-      else if (j === b.length || (i < a.length && common[(i + 1) * width + j] >= common[i * width + j + 1])) nodes.push(el("del", { textContent: a[i++] }), " ");
-      else nodes.push(el("ins", { textContent: b[j++] }), " ");
-    }
-    return nodes;
-  }
-
-  function startUtterance(data) {
-    const board = utterances(data);
-    const { meta, count } = board;
-    const places = new Map(meta.utterances.map((item, u) => [item.id, u]));
-    const spec = {
-      u: { test: (id) => places.has(id) },
-      sort: { test: (key) => key === "entry" || meta.metrics.some((metric) => metric.name === key) },
-      order: { test: ORDERS },
-    };
-    const nameRanks = ranks(meta.entries.map((entry) => `${entry.system} ${entry.point}`), collator.compare);
-    let u = 0, sort = null;
-    const grid = new Grid($("grid"), {
-      label: "Scores of this utterance", caption: "Scores of this utterance alone, which have no interval.", single: true,
-      onSort(column) {
-        sort = { key: column.key, order: sort?.key === column.key ? flip(sort.order) : column.first };
-        refresh();
-      },
-    });
-    const link = (place) => `#${new URLSearchParams({ u: meta.utterances[place].id, ...(sort ? { sort: sort.key, order: sort.order } : {}) })}`;
-
-    function refresh() {
-      const item = meta.utterances[u];
-      const columns = [
-        { key: "entry", title: "Entry", first: "ascending", sort: (rows, descending) => sortByLevel(rows, (row) => nameRanks[board.entry(row)], meta.entries.length, descending),
-          cell(row) { const entry = meta.entries[board.entry(row)]; return el("th", { scope: "row" }, name(entry.system, root + entry.href), el("small", {}, name(entry.point))); } },
-        ...meta.metrics.map((_, m) => metricColumn(board, m)),
-      ];
-      let rows = Uint32Array.from(meta.entries.map((_, e) => e * count + u).filter(board.here));
-      const by = columns.find((column) => column.key === sort?.key);
-      if (by) rows = by.sort(rows, sort.order === "descending");
-      grid.columns(columns, sort);
-      grid.rows(rows, (row) => data.group[board.entry(row)], meta.groups);
-      $("status").textContent = `${rows.length} ${rows.length === 1 ? "entry" : "entries"}${sorted(by, sort)}.`;
-      writeState([["u", item.id], ["sort", sort?.key ?? ""], ["order", sort?.order ?? ""]]);
-      return rows;
-    }
-
-    function show() {
-      const item = meta.utterances[u];
-      $("id").replaceChildren(name(item.shown));
-      const facts = [["Speaker", item.speaker], ["Language", item.language], ["Domain", item.domain], ["Duration", `${fixed(board.seconds[u], 2)} s`], ["Reference transcript", item.transcript]];
-      $("facts").replaceChildren(...facts.filter(([, text]) => text).flatMap(([term, text]) => [el("dt", { textContent: term }), el("dd", {}, el("bdi", { textContent: text }))]));
-      const rows = refresh();
-      for (const [id, place] of [["previous", u - 1], ["next", u + 1]]) {
-        $(id).hidden = place < 0 || place >= count;
-        if (!$(id).hidden) $(id).href = link(place);
-      }
-      const texts = [...rows].filter((row) => board.heard.has(row));
-      $("heard").hidden = !texts.length;
-      // Against what was said; where nobody wrote that down, against what the same recogniser hears in the original.
-      const originals = board.originals.filter(([place]) => place === u);
-      const truth = (by) => item.transcript || (originals.find(([, other]) => other === by)?.[2] ?? "");
-      const heard = (title, by, text) => [el("dt", {}, ...title, by ? ` (${by})` : ""), el("dd", {}, el("bdi", {}, ...difference(truth(by), text)))];
-      $("heard").lastElementChild.replaceChildren(...originals.flatMap(([, by, text]) => heard(["The original"], by, text)), ...texts.flatMap((row) => {
-        const entry = meta.entries[board.entry(row)];
-        return board.heard.get(row).flatMap(([by, text]) => heard([name(entry.system), " ", name(entry.point)], by, text));
-      }));
-      const absent = [...rows].flatMap((row) => (board.reasons.get(row) ?? []).map(([m, reason]) => [row, m, reason]));
-      $("reasons").hidden = !absent.length;
-      $("reasons").lastElementChild.replaceChildren(...absent.slice(0, 500).map(([row, m, reason]) => {
-        const entry = meta.entries[board.entry(row)];
-        return el("li", {}, name(entry.system), " ", name(entry.point), `, ${meta.metrics[m].name}: ${board.text(m, row)}, `, el("bdi", { textContent: reason }));
-      }));
-      $("utterance").hidden = $("scores").hidden = false;
-      document.dispatchEvent(new CustomEvent("codecbench:utterance", { detail: {
-        dataset: meta.dataset, utterance: item.id, entries: [...rows].map((row) => meta.entries[board.entry(row)]) } }));
-    }
-
-    function restore() {
-      const state = readState(spec) ?? {};
-      if (!count) { note("This dataset has no utterance."); return; }
-      u = places.get(state.u?.[0]) ?? 0;
-      sort = state.sort ? { key: state.sort[0], order: state.order?.[0] ?? "ascending" } : null;
-      show();
-    }
-    addEventListener("hashchange", restore);
-    restore();
-  }
-
   // ---- plain tables ------------------------------------------------------------------------------------------
 
   // Sorting of the tables that stand in the page. Missing values are last in both directions; ties stay in place.
@@ -1077,9 +994,10 @@
     if (!tables.length) return;
     const heads = tables.flatMap((table) => all("thead th[data-key]", table));
     tables.forEach((table) => all("tbody tr", table).forEach((line, place) => { line.place = place; }));
+    const [by, way] = $("board") ? ["models", "way"] : ["sort", "order"]; // the leaderboard above has these
     const spec = {
-      sort: { test: (key) => heads.some((th) => th.dataset.key === key) },
-      order: { test: ORDERS },
+      [by]: { test: (key) => heads.some((th) => th.dataset.key === key) },
+      [way]: { test: ORDERS },
     };
     let sort = null;
     heads.forEach((th) => {
@@ -1088,7 +1006,7 @@
       button.addEventListener("click", () => {
         sort = { key: th.dataset.key, order: sort?.key === th.dataset.key ? flip(sort.order) : th.dataset.first };
         arrange();
-        writeState([["sort", sort.key], ["order", sort.order]]);
+        writeState([[by, sort.key], [way, sort.order]], spec);
       });
       label.replaceWith(button);
     });
@@ -1116,8 +1034,8 @@
     function restore() {
       const state = readState(spec);
       if (!state) return;
-      const head = heads.find((th) => th.dataset.key === state.sort?.[0]);
-      sort = head ? { key: head.dataset.key, order: state.order?.[0] ?? head.dataset.first } : null;
+      const head = heads.find((th) => th.dataset.key === state[by]?.[0]);
+      sort = head ? { key: head.dataset.key, order: state[way]?.[0] ?? head.dataset.first } : null;
       arrange();
     }
     addEventListener("hashchange", restore);
@@ -1135,7 +1053,7 @@
     try {
       if ($("board")) startExplorer(await unpack(JSON.parse($("board").textContent)));
       if ($("rows")) startRows(await loadShards());
-      if ($("utterance")) startUtterance(await loadShards());
+      if ($("utterance")) self.codecbenchUtterance(await loadShards());
     } catch (problem) {
       note(`${problem.message} The tables of the datasets and the downloads hold the same numbers.`);
       if (!(problem instanceof Error) || problem.name !== "Error") console.error(problem);
@@ -1143,6 +1061,6 @@
     document.documentElement.dataset.ready = page;
   }
 
-  self.codecbench = { unpack, Grid, facet, readState, writeState, sortByLevel, sortByNumber, el, name, copy, fold };
+  self.codecbench = { unpack, Grid, facet, readState, writeState, sortByLevel, ranks, collator, ORDERS, flip, sorted, utterances, metricColumn, fixed, note, el, name, copy, fold };
   start();
 })();

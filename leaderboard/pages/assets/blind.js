@@ -32,7 +32,11 @@
     player.rows([]);
     const options = () => player.heard.map((key) => el("option", { value: key, textContent: player.title(key) }));
     const [a, b] = [el("select", {}, ...options()), el("select", {}, ...options())];
-    b.selectedIndex = Math.min(1, b.options.length - 1);
+    [a, b].forEach((select, k) => {
+      const asked = player.heard.indexOf(player.pair[k]);
+      select.selectedIndex = asked < 0 ? Math.min(k, select.options.length - 1) : asked;
+      select.addEventListener("change", () => { player.pair = [a, b].map(({ selectedIndex }) => player.heard[selectedIndex]); player.keep(); });
+    });
     const count = el("select", {}, ...TRIALS.map((n) => el("option", { value: String(n), textContent: String(n), selected: n === 12 })));
     const start = el("button", { type: "button", textContent: "Start" });
     start.addEventListener("click", async () => {

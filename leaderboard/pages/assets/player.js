@@ -11,6 +11,12 @@
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const minus = (text) => text.replace("-", "−");
   const decibels = (value, digits = 1) => minus(value.toFixed(digits));
+  const outputs = new Set([...known.values()].flatMap((item) => item.outputs.map(({ key }) => key)));
+  const REFERENCE = "reference"; // the original, as an address says it
+  const either = { test: (key) => key === REFERENCE || outputs.has(key) };
+  // What of listening stands in the address: the outputs chosen, the way to listen, and the two of an ABX test.
+  const spec = { hear: { test: (key) => outputs.has(key), many: MOST }, listen: { test: (mode) => mode === "blind" || mode === "abx" }, a: either, b: either };
+  self.codecbenchKeys = spec;
   let wanted = null; // the listener's choice of entries, kept from one utterance to the next
   let player = null;
 
@@ -24,7 +30,9 @@
     slot.hidden = false;
     slot.setAttribute("aria-label", "Listen");
     if (item) {
-      player = new Player(slot, item, detail);
+      const { hear, listen, a, b } = self.codecbench.readState(spec) ?? {};
+      wanted = hear ?? wanted;
+      player = new Player(slot, item, detail, listen?.[0] ?? "open", [a, b].map((key) => (key?.[0] === REFERENCE ? ORIGINAL : key?.[0])));
       return;
     }
     slot.replaceChildren(el("h2", { textContent: "Listen" }), el("p", { className: "note" }, "No audio of this utterance is here. There is of ",
@@ -32,9 +40,9 @@
   });
 
   class Player {
-    constructor(slot, item, detail) {
+    constructor(slot, item, detail, mode, pair) {
       const { el, name } = self.codecbench;
-      Object.assign(this, { el, name, item, detail, slot });
+      Object.assign(this, { el, name, item, detail, slot, mode, pair });
       this.root = document.body.dataset.root;
       const entries = new Map(detail.entries.map((entry) => [entry.key, entry]));
       this.outputs = new Map(item.outputs.filter(({ key }) => entries.has(key)).map((file) => [file.key, { ...file, entry: entries.get(file.key) }]));
@@ -44,9 +52,8 @@
       this.engine.onended = () => this.refresh();
       this.keys = (wanted ?? this.spread()).filter((key) => this.outputs.has(key));
       if (!this.keys.length) this.keys = this.spread();
-      this.mode = "open";
       this.build();
-      this.enter("open");
+      this.enter(mode);
       this.handlers = [[document, "keydown", (event) => this.key(event)], [document.getElementById("theme"), "change", () => this.repaint()],
         [matchMedia("(prefers-color-scheme: dark)"), "change", () => this.repaint()]];
       this.handlers.forEach(([target, type, handler]) => target?.addEventListener(type, handler));
@@ -122,7 +129,7 @@
         return field;
       };
       const modes = [["open", "Compare"], ["blind", "Rate blind"], ["abx", "ABX test"]].map(([value, text]) => {
-        const radio = el("input", { type: "radio", name: "listening", value, checked: value === "open" });
+        const radio = el("input", { type: "radio", name: "listening", value, checked: value === this.mode });
         radio.addEventListener("change", () => this.enter(value));
         return el("label", {}, radio, text);
       });
@@ -330,6 +337,13 @@
       this.say("");
       if (this.awake) this.load();
       this.show();
+      this.keep();
+    }
+
+    // Into the address.
+    keep() {
+      const [a, b] = this.mode === "abx" ? this.pair.map((key) => (key === ORIGINAL ? REFERENCE : key ?? "")) : ["", ""];
+      self.codecbench.writeState([...(wanted ?? []).map((key) => ["hear", key]), ["listen", this.mode === "open" ? "" : this.mode], ["a", a], ["b", b]], spec);
     }
 
     row(key, shortcut) {
@@ -359,6 +373,7 @@
       const current = this.shown[this.chosen]?.key;
       const added = keys.filter((key) => !this.keys.includes(key) && this.ready(key));
       this.keys = wanted = keys;
+      this.keep();
       added.forEach((key) => this.engine.add(key, this.takes.get(key).buffer));
       this.open();
       this.relevel();
