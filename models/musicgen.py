@@ -46,6 +46,7 @@ from codecbench.models.musicgen_files import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from codecbench.models.blocks.codebook_lm import CodebookLMShape
     from codecbench.models.blocks.patterns import Pattern
 
     Melody = Callable[[int], Tensor | None]
@@ -108,6 +109,15 @@ class MusicGen(SpeechLM):
         return cls(networks, read_released(networks, paths), options.device)
 
     @classmethod
+    def shape(cls) -> CodebookLMShape:
+        """The language model's shape."""
+        from codecbench.models.blocks import codebook_lm
+
+        size = cls.size
+        backbone = codebook_lm.musicgen(size.dimension, size.layers, size.heads)
+        return codebook_lm.CodebookLMShape(backbone, len(cls.card.streams), CODEBOOK_SIZE, size.text[0])
+
+    @classmethod
     def build(cls, seed: int) -> Networks:
         """The networks with random weights from `seed`; torch's own random state is left as it was."""
         import torch
@@ -119,11 +129,9 @@ class MusicGen(SpeechLM):
         size = cls.size
         style = ConvStyle("weight", padding=size.padding)
         net = SEANet(width=size.width, strides=size.strides, conv_skip=False, style=style)
-        backbone = codebook_lm.musicgen(size.dimension, size.layers, size.heads)
-        shape = codebook_lm.CodebookLMShape(backbone, len(cls.card.streams), CODEBOOK_SIZE, size.text[0])
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            lm = codebook_lm.CodebookLM(shape)
+            lm = codebook_lm.CodebookLM(cls.shape())
             return Networks(lm, SEANetCodec(net, CODEBOOKS, CODEBOOK_SIZE), t5.T5Encoder(t5.shape(*size.text)))
 
     def parameters(self) -> int:
@@ -142,7 +150,8 @@ class MusicGen(SpeechLM):
         frames = int(sampling.max_seconds * FRAME_RATE + 1e-6)
         prompts = [self.encode(request.audio) for request in requests]
         texts = [self.read(request.text) for request in requests]
-        found = self.extend(prompts, texts, frames, drawer(requests, sampling), sampling.guidance)
+        draw, melodies = drawer(requests, sampling), self.melodies(requests)
+        found = self.extend(prompts, texts, frames, draw, sampling.guidance, melodies)
         return [Response(self.decode(codes, frames), tokens=len(codes) * frames) for codes in found]
 
     def loglikelihood(self, items: Sequence[Clip]) -> list[Likelihood]:
@@ -161,6 +170,10 @@ class MusicGen(SpeechLM):
         """Steps by which each codebook is late; in stereo, left and right take turns."""
         channels = self.card.channels or 1
         return tuple(k // channels for k in range(channels * CODEBOOKS))
+
+    def melodies(self, requests: Sequence[Request]) -> Sequence[Melody]:  # noqa: ARG002 - it hears none
+        """What each request is to follow, of a model that hears melodies."""
+        return ()
 
     def layout(self, frames: int) -> Pattern:
         """In which step each code of so many frames is generated."""
@@ -279,7 +292,8 @@ def _card(name: str, family: str, rate: int, text: str, *, channels: int = 1, **
     )  # fmt: skip
 
 
-def _musicgen(name: str, channels: int = 1) -> Card:
+def musicgen_card(name: str, channels: int = 1) -> Card:
+    """The card of a release called `name`."""
     return _card(
         name, "MusicGen", 32_000, "t5-base", channels=channels, tasks=("music", "continuation"),
         training_data=("20 000 h of licensed music (Meta, Shutterstock, Pond5)",), paper="arXiv:2306.05284",
@@ -292,37 +306,37 @@ SMALL, MEDIUM, LARGE = Size(1024, 24, 16), Size(1536, 48, 24), Size(2048, 48, 32
 class MusicGenSmall(MusicGen):
     """MusicGen with 300 M parameters."""
 
-    card, size = _musicgen("musicgen-small"), SMALL
+    card, size = musicgen_card("musicgen-small"), SMALL
 
 
 class MusicGenMedium(MusicGen):
     """MusicGen with 1.5 G parameters."""
 
-    card, size = _musicgen("musicgen-medium"), MEDIUM
+    card, size = musicgen_card("musicgen-medium"), MEDIUM
 
 
 class MusicGenLarge(MusicGen):
     """MusicGen with 3.3 G parameters."""
 
-    card, size = _musicgen("musicgen-large"), LARGE
+    card, size = musicgen_card("musicgen-large"), LARGE
 
 
 class MusicGenStereoSmall(MusicGen):
     """MusicGen with 300 M parameters, in stereo."""
 
-    card, size = _musicgen("musicgen-stereo-small", 2), SMALL
+    card, size = musicgen_card("musicgen-stereo-small", 2), SMALL
 
 
 class MusicGenStereoMedium(MusicGen):
     """MusicGen with 1.5 G parameters, in stereo."""
 
-    card, size = _musicgen("musicgen-stereo-medium", 2), MEDIUM
+    card, size = musicgen_card("musicgen-stereo-medium", 2), MEDIUM
 
 
 class MusicGenStereoLarge(MusicGen):
     """MusicGen with 3.3 G parameters, in stereo."""
 
-    card, size = _musicgen("musicgen-stereo-large", 2), LARGE
+    card, size = musicgen_card("musicgen-stereo-large", 2), LARGE
 
 
 class AudioGen(MusicGen):

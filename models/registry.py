@@ -33,6 +33,7 @@ MODULES = (
     "codecbench.models.funcodec",
     "codecbench.models.musicgen",
     "codecbench.models.stack_and_delay",
+    "codecbench.models.musicgen_melody",
     "codecbench.models.small",
 )
 

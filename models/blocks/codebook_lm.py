@@ -158,7 +158,7 @@ class CodebookLM(nn.Module):
 def from_audiocraft(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """`state` of audiocraft's language model as that of a `CodebookLM`."""
     names = [f"{part}.weight" for part in ("query", "key", "value")]
-    return weights.rename_keys(split_packed(state, "in_proj_weight", names), AUDIOCRAFT_NAMES)
+    return weights.rename_keys(split_packed(state, "in_proj_weight", names), AUDIOCRAFT_NAMES, drop=r"\.chroma\.")
 
 
 def from_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
