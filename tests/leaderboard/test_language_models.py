@@ -199,6 +199,6 @@ def test_the_terminal_shows_tasks_without_bitrates(run: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("scenario", ["everyPage", "accessible", "links", "tasks"])
+@pytest.mark.parametrize("scenario", ["everyPage", "accessible", "accessibleModels", "links", "tasks"])
 def test_models_in_browsers(visit: Visit, site: Path, scenario: str) -> None:
     visit(site / "index.html", scenario)

@@ -35,7 +35,7 @@ def hostile_site(hostile_run: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.mark.parametrize(
     "scenario",
     ["everyPage", "accessible", "links", "stateOfScores", "stateOfUtterances", "drillDown", "keyboard",
-     "hostileAddresses", "degraded", "stateOfCharts", "stateOfMatrices", "tips", "hostileCharts"],
+     "hostileAddresses", "degraded", "stateOfCharts", "stateOfMatrices", "tips", "hostileCharts", "claims"],
 )  # fmt: skip
 def test_the_site(visit: Callable[[Path, str], Any], site: Path, scenario: str) -> None:
     visit(site, scenario)

@@ -10,8 +10,9 @@ import { pathToFileURL } from "node:url";
 import puppeteer from "puppeteer-core";
 import * as listening from "./listening.mjs";
 import * as site from "./scenarios.mjs";
+import * as views from "./views.mjs";
 
-const scenarios = { ...site, ...listening };
+const scenarios = { ...site, ...listening, ...views };
 const [browserName, executablePath, folderOfSite, scenario] = process.argv.slice(2);
 const chromium = browserName === "chromium";
 const folder = pathToFileURL(path.resolve(folderOfSite)).href;

@@ -54,9 +54,9 @@ export async function everyPage(context) {
   return seen;
 }
 
-export async function accessible(context) {
+export async function accessible(context, files = pages(context.files, 1)) {
   let checked = 0;
-  for (const file of pages(context.files, 1)) {
+  for (const file of files) {
     for (const dark of [false, true]) {
       const page = await context.open(file);
       await page.evaluate((theme) => { document.documentElement.dataset.theme = theme; }, dark ? "dark" : "light");

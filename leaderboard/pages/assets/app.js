@@ -1061,6 +1061,6 @@
     document.documentElement.dataset.ready = page;
   }
 
-  self.codecbench = { unpack, Grid, facet, readState, writeState, sortByLevel, ranks, collator, ORDERS, flip, sorted, utterances, metricColumn, fixed, note, el, name, copy, fold };
+  self.codecbench = { unpack, Grid, facet, parse, readState, writeState, sortByLevel, ranks, collator, ORDERS, flip, sorted, utterances, metricColumn, fixed, note, el, name, copy, fold };
   start();
 })();

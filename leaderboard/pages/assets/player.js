@@ -30,7 +30,7 @@
     slot.hidden = false;
     slot.setAttribute("aria-label", "Listen");
     if (item) {
-      const { hear, listen, a, b } = self.codecbench.readState(spec) ?? {};
+      const { hear, listen, a, b } = self.codecbench.parse()[0];
       wanted = hear ?? wanted;
       player = new Player(slot, item, detail, listen?.[0] ?? "open", [a, b].map((key) => (key?.[0] === REFERENCE ? ORIGINAL : key?.[0])));
       return;
