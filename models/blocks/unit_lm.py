@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from codecbench import weights
 from codecbench.models.blocks.attention import KeyValueCache
 from codecbench.models.blocks.backbone import Backbone, BackboneShape
 
@@ -32,6 +34,13 @@ TRANSFORMERS_NAMES = (
     (r"\.mlp\.gate_proj\.", ".feed.gate."),
 )
 """Rules from the parameter names of OPT, Llama and XGLM in ``transformers`` to those here."""
+
+
+def from_fairseq(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`state` of a ``transformer_lm`` of fairseq as that of a `UnitLM`."""
+    rules = ((r"^decoder\.", ""), (r"^output_projection\.", "head."), *TRANSFORMERS_NAMES)
+    found = weights.rename_keys(state, rules, drop=r"decoder\.(version|embed_positions\._float_tensor)$")
+    return found if "head.weight" in found else found | {"head.weight": found["embedding.weight"]}
 
 
 @dataclass(frozen=True)
@@ -109,3 +118,14 @@ def llama(dimension: int, layers: int, heads: int, hidden: int, key_heads: int |
 def gslm(dimension: int = 1024, layers: int = 12, heads: int = 16, hidden: int = 4096) -> BackboneShape:
     """The Transformer of GSLM's unit language model, fairseq's ``transformer_lm_big``: positions start at 2."""
     return BackboneShape(dimension, layers, heads, hidden, activation="relu", positions="sin_cos", first_place=2)
+
+
+@torch.no_grad()
+def enliven(network: nn.Module) -> None:
+    """Make an untrained language model vary: embeddings as large as a trained one's, so that logits tell tokens apart.
+
+    As torch builds them, tied embeddings of variance 1 let a token predict itself alone.
+    """
+    for part in network.modules():
+        if isinstance(part, nn.Embedding):
+            part.weight.mul_(part.embedding_dim**-0.5)

@@ -1,0 +1,168 @@
+"""Speech resynthesis (arXiv:2104.00355): codecs whose codes are units of speech, and whose decoder is a vocoder.
+
+The lowest bitrates here, for little but the words is sent: the voice and much of the intonation are the vocoder's own,
+and metrics that compare waveforms or speakers say so. Each system is a pair of released parts:
+
+======================================  ==========================================  ======  =======================
+system                                  units                                       Hz      voice
+======================================  ==========================================  ======  =======================
+``speech_resynthesis_hubert100``        100 of HuBERT Base, layer 6                 50      LJSpeech
+``speech_resynthesis_hubert500``        500 of HuBERT Base, layer 9 (Expresso)      50      the first of Expresso's
+``speech_resynthesis_mhubert500_25hz``  500 of TWIST's multilingual HuBERT          25      LJSpeech
+======================================  ==========================================  ======  =======================
+
+Every frame's unit is sent, repetitions too, so that durations are the clip's. The paper's own models, which also send
+pitch, were not published.
+
+Frame ``f`` of HuBERT hears 400 samples from sample ``320 f`` on (720 from ``640 f`` at 25 Hz) through convolutions, and
+all others through attention. A clip is extended with zeros until its last frame fits, and cut to its length again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from codecbench import weights
+from codecbench.audio import Audio, Clip
+from codecbench.models import unit_files
+from codecbench.models.base import Card, Codec, Codes, LoadOptions, OperatingPoint, Stream
+from codecbench.models.twist import HEARS, SPEAKS
+from codecbench.weights import WeightFile
+
+if TYPE_CHECKING:
+    from codecbench.models.blocks.unit_vocoder import UnitVocoder
+    from codecbench.models.blocks.units import Tokeniser
+
+EXPRESSO = f"{unit_files.TEXTLESS}/expresso/checkpoints/hifigan_expresso_lj_vctk_hubert_base_ls960_L9_km500"
+HUBERT_500 = (
+    WeightFile(
+        "hubert-base-ls960-L9-km500.bin", f"{unit_files.FAIR}/hubert/hubert_base_ls960_L9_km500.bin",
+        "4450dcbc90aa7d0553306a4b0fafef35c9b3c840468f02969273dfbb9db89a23", unit_files.MIT,
+    ),
+    WeightFile(
+        "expresso-hubert-L9-km500.pt", f"{EXPRESSO}/generator.pt",
+        "d50f4704e961c29cb386924ef32cd0c3a4d1089a3f9be856f8a3b6dcfdd6147a", "not stated",
+    ),
+    WeightFile(
+        "expresso-hubert-L9-km500.json", f"{EXPRESSO}/config.json",
+        "31e65ef5e100cb43de08f2c8d225496ace1ed87a49fcb8ee44bd6805f079b1f0", "not stated",
+    ),
+)  # fmt: skip
+"""Codebook and vocoder."""
+
+
+class SpeechResynthesis(Codec):
+    """What all systems share."""
+
+    features: ClassVar[Mapping[str, Any]] = {"layer": 6}
+    """Of HuBERT, as of `blocks.units.Features`."""
+    vocoder_shape: ClassVar[Mapping[str, Any]] = {"duration": (128, 3)}
+    """Of the vocoder on random weights, as of `blocks.unit_vocoder.UnitVocoderShape`."""
+
+    def __init__(self, tokeniser: Tokeniser, vocoder: UnitVocoder, device: str) -> None:
+        from codecbench.models.blocks.inference import ready
+
+        self._parameters = sum(p.numel() for part in (tokeniser, vocoder) for p in part.parameters())
+        self._tokeniser = tokeniser.requires_grad_(False).eval().to(device)
+        self._vocoder, self._device = ready(vocoder, device), device
+
+    @classmethod
+    def load(cls, options: LoadOptions) -> SpeechResynthesis:
+        """Load the released files, a folder with them, or random weights."""
+        entries = cls.card.streams[0].codebook_size
+        if options.random_seed is not None:
+            parts = unit_files.random_parts(cls.features, entries, cls.vocoder_shape, options.random_seed)
+            return cls(*parts, options.device)
+        given = options.weights
+        paths = [weights.resolve(cls.card.name, f, given / f.name if given else None) for f in cls.card.weights]
+        return cls(*cls.read(paths), options.device)
+
+    @classmethod
+    def read(cls, paths: Sequence[Path]) -> tuple[Tokeniser, UnitVocoder]:
+        """The parts of a release, whose files are those of the card in their order.
+
+        Raises:
+            InvalidSystem: A file is damaged, or is another model's.
+        """
+        from codecbench.models.blocks.units import Features
+
+        hubert, codebook, vocoder, config = paths
+        entries = cls.card.streams[0].codebook_size
+        tokeniser = unit_files.read_tokeniser(Features(**cls.features), hubert, codebook, entries)
+        return tokeniser, unit_files.read_vocoder(vocoder, config)
+
+    def encode(self, clips: Sequence[Clip], point: OperatingPoint) -> list[Codes]:  # noqa: ARG002 - there is one
+        """Encode one clip after another: what else is in the list cannot change a clip's codes."""
+        return [self._encode(clip) for clip in clips]
+
+    def decode(self, codes: Sequence[Codes]) -> list[Audio]:
+        """Decode each item."""
+        return [self._decode(item) for item in codes]
+
+    def parameters(self) -> int:
+        """Number of learnt parameters, without the k-means codebook."""
+        return self._parameters
+
+    def _encode(self, clip: Clip) -> Codes:
+        import torch
+
+        with torch.inference_mode():
+            units = self._tokeniser.whole(torch.tensor(clip.samples[0], device=self._device))
+        stream = units.to(torch.int32).cpu().numpy()
+        return Codes(clip.length, clip.sample_rate, clip.channels, (stream,), (self._tokeniser.entries,))
+
+    def _decode(self, item: Codes) -> Audio:
+        import torch
+
+        with torch.inference_mode():
+            units = torch.tensor(item.streams[0], device=self._device, dtype=torch.long)
+            samples = self._vocoder(units)[None, : item.length]
+        return np.ascontiguousarray(samples.cpu().numpy())
+
+
+def _card(name: str, units: int, rate: float, files: tuple[WeightFile, ...], data: tuple[str, ...]) -> Card:
+    stream = Stream(units, rate)
+    return Card(
+        name=f"speech_resynthesis_{name}", kind="codec", family="Speech resynthesis", track="official",
+        sample_rate=16_000, channels=1, points=(unit_files.point(stream),), streams=(stream,), causal=False,
+        weights=files, weights_licence=files[-1].licence, training_data=data,
+        contamination="HuBERT is trained on the training parts of LibriSpeech", paper="arXiv:2104.00355",
+    )  # fmt: skip
+
+
+class Hubert100(SpeechResynthesis):
+    """100 units of HuBERT Base, 50 Hz, spoken by LJSpeech's voice."""
+
+    card = _card(
+        "hubert100", 100, 50, (unit_files.HUBERT, unit_files.HUBERT_100, *unit_files.HUBERT_100_VOCODER),
+        ("LibriSpeech", "LJSpeech"),
+    )  # fmt: skip
+
+
+class Hubert500(SpeechResynthesis):
+    """500 units of HuBERT Base, 50 Hz, spoken by the first voice of Expresso in its first style."""
+
+    card = _card(
+        "hubert500", 500, 50, (unit_files.HUBERT, *HUBERT_500), ("LibriSpeech", "Expresso", "LJSpeech", "VCTK")
+    )
+    features: ClassVar[Mapping[str, Any]] = {"layer": 9}
+    vocoder_shape: ClassVar[Mapping[str, Any]] = {"speakers": 200, "styles": 100}
+
+
+class Mhubert500(SpeechResynthesis):
+    """500 units of the multilingual HuBERT of TWIST, 25 Hz, spoken by LJSpeech's voice."""
+
+    card = _card(
+        "mhubert500_25hz", 500, 25,
+        (unit_files.MHUBERT_25, unit_files.MHUBERT_25_500, *unit_files.MHUBERT_25_VOCODER),
+        ("Multilingual LibriSpeech", "Common Voice", "Spotify Podcasts", "Fisher", "LJSpeech"),
+    )  # fmt: skip
+    features: ClassVar[Mapping[str, Any]] = HEARS
+    vocoder_shape: ClassVar[Mapping[str, Any]] = SPEAKS
+
+
+SYSTEMS = (Hubert100, Hubert500, Mhubert500)

@@ -1,0 +1,168 @@
+"""What language models of units share: speech to units, more units, and those to speech.
+
+Prompts are units without repetitions; so are the answers, whose durations the vocoder predicts. Prompt and answer are
+vocoded in one, and the answer is cut out. `Sampling.max_seconds` allows one unit a frame; what lasts longer is cut.
+
+The log-likelihood is a sum over units. Published zero-shot results divide it by their number (Slam, and SALMon for
+TWIST), or do not (SALMon otherwise): `Likelihood` has both. Repetitions are not scored, so that durations do not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from codecbench.audio import Audio, Clip
+from codecbench.models.base import Likelihood, Request, Response, Sampling, SpeechLM
+from codecbench.models.limits import check_clip, check_request, check_sampling
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from codecbench.models.blocks.unit_lm import UnitLM
+    from codecbench.models.blocks.unit_vocoder import UnitVocoder
+    from codecbench.models.blocks.units import Tokeniser
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """Ids of a language model's vocabulary.
+
+    Attributes:
+        units: Of each unit.
+        start: Of what precedes every sequence; None for nothing.
+        end: Of the end; None for a model that has none.
+    """
+
+    units: Sequence[int]
+    start: int | None = None
+    end: int | None = None
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The three networks of a model, and what its tokens mean."""
+
+    tokeniser: Tokeniser
+    lm: UnitLM
+    vocoder: UnitVocoder
+    symbols: Symbols
+
+
+class UnitSpeechLM(SpeechLM):
+    """A language model over one stream of units. A subclass has a `card` and loads its `Networks`."""
+
+    longest: ClassVar[int]
+    """Tokens that the language model was trained on: more are not generated, and scored in windows."""
+    use_cache = True
+    """False computes all steps anew for each: the same, and slower."""
+
+    def __init__(self, networks: Networks, device: str) -> None:
+        import torch
+
+        from codecbench.models.blocks.inference import ready
+
+        parts = networks.tokeniser, networks.lm, networks.vocoder
+        self._parameters = sum(p.numel() for part in parts for p in part.parameters())
+        self.tokeniser = networks.tokeniser.requires_grad_(False).eval().to(device)
+        self.lm = networks.lm.requires_grad_(False).eval().to(device)
+        self.vocoder = ready(networks.vocoder, device)
+        self.symbols, self._device = networks.symbols, device
+        self._ids = torch.tensor(networks.symbols.units, device=device)
+        vocabulary = self.lm.shape.vocabulary
+        self._unit_of = torch.zeros(vocabulary, dtype=torch.long, device=device)
+        self._unit_of[self._ids] = torch.arange(len(self._ids), device=device)
+        self._allowed = torch.zeros(vocabulary, dtype=torch.bool, device=device)
+        self._allowed[self._ids] = True
+        if networks.symbols.end is not None:
+            self._allowed[networks.symbols.end] = True
+
+    def parameters(self) -> int:
+        """Number of learnt parameters of all three networks, without the k-means codebook."""
+        return self._parameters
+
+    @property
+    def hop(self) -> int:
+        """Samples a frame."""
+        return self.tokeniser.net.hop
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
+        """Speech that goes on from each request's audio."""
+        check_sampling(sampling)
+        for request in requests:
+            check_request(self.card, request, frame=self.tokeniser.net.reach)
+        if not requests:
+            return []
+        from codecbench.models.blocks.sampling import drawer
+
+        frames = int(sampling.max_seconds * (self.card.sample_rate or 0) / self.hop + 1e-6)
+        prompts = [self.encode(request.audio) for request in requests if request.audio]
+        found = self.extend(prompts, frames, drawer(requests, sampling))
+        return [self._respond(prompt, more, frames) for prompt, more in zip(prompts, found, strict=True)]
+
+    def loglikelihood(self, items: Sequence[Clip]) -> list[Likelihood]:
+        """Log-likelihood of each clip's units without repetitions."""
+        for clip in items:
+            check_clip(self.card, clip, self.tokeniser.net.reach)
+        return [self._score(clip) for clip in items]
+
+    def encode(self, clip: Clip) -> Tensor:
+        """Units ``[N]`` of a clip, without repetitions."""
+        import torch
+
+        from codecbench.models.blocks.units import deduplicate
+
+        with torch.inference_mode():
+            return deduplicate(self.tokeniser(torch.tensor(clip.samples[0], device=self._device)))[0]
+
+    def extend(self, prompts: Sequence[Tensor], count: int, draw: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
+        """Up to `count` tokens that follow each of `prompts`, units ``[N]``; the last is the end where it came.
+
+        Raises:
+            ValueError: A prompt fills the language model's context.
+        """
+        from codecbench.models.blocks.unit_generation import generate
+
+        tokens = [self.tokens(prompt) for prompt in prompts]
+        most = max(len(own) for own in tokens)
+        if most >= self.longest:
+            raise ValueError(f"the audio has {most} units; {self.card.name} hears {self.longest - 1}")
+        return generate(
+            self.lm, tokens, min(count, self.longest - most), allowed=self._allowed, end=self.symbols.end,
+            draw=draw, use_cache=self.use_cache,
+        )  # fmt: skip
+
+    def tokens(self, units: Tensor) -> Tensor:
+        """`units` ``[N]`` as the language model's tokens, after its start."""
+        import torch
+
+        start = [] if self.symbols.start is None else [self.symbols.start]
+        return torch.cat([torch.tensor(start, dtype=torch.long, device=units.device), self._ids[units]])
+
+    def decode(self, prompt: Tensor, units: Tensor) -> Audio:
+        """What `units` ``[N]`` sound like after those of `prompt`: samples ``[1, T]``."""
+        import torch
+
+        with torch.inference_mode():
+            whole = torch.cat([prompt, units])
+            durations = self.vocoder.durations(whole)
+            start = int(durations[: len(prompt)].sum()) * self.hop
+            samples = self.vocoder(torch.repeat_interleave(whole, durations))[None, start:]
+        return np.ascontiguousarray(samples.cpu().numpy())
+
+    def _respond(self, prompt: Tensor, tokens: Tensor, frames: int) -> Response:
+        end = self.symbols.end
+        ended = len(tokens) > 0 and int(tokens[-1]) == end
+        units = self._unit_of[tokens[:-1] if ended else tokens]
+        samples = self.decode(prompt, units)[:, : frames * self.hop]
+        clip = Clip(np.ascontiguousarray(samples), self.card.sample_rate or 0)
+        return Response(clip, tokens=len(tokens), ended=ended or end is None)
+
+    def _score(self, clip: Clip) -> Likelihood:
+        from codecbench.models.blocks.unit_generation import loglikelihood
+
+        nats = loglikelihood(self.lm, self.tokens(self.encode(clip)), self.longest)
+        return Likelihood(float(nats.double().sum()), len(nats), clip.duration)

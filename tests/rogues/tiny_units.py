@@ -1,0 +1,60 @@
+"""Models of units in a tiny size: on random weights of the released sizes, checks take minutes to hours."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from codecbench.models.gslm import GSLM
+from codecbench.models.speech_resynthesis import Hubert100, Hubert500, SpeechResynthesis
+from codecbench.models.twist import OPT, Twist, Twist7B, Twist350M
+
+HEARS: dict[str, Any] = {
+    "layer": 1, "dimension": 16, "heads": 2, "hidden": 32, "position_groups": 4,
+    "convs": ((8, 10, 5), *[(8, 3, 2)] * 4, *[(8, 2, 2)] * 2),
+}  # fmt: skip
+SLOWLY = HEARS | {"convs": (*HEARS["convs"], (8, 2, 2))}
+SPEAKS: dict[str, Any] = {"channels": 16, "width": 32, "duration": (8, 3)}
+
+
+class TinyResynthesis(SpeechResynthesis):
+    """A codec of units."""
+
+    card = replace(Hubert100.card, name="tiny-resynthesis")
+    features, vocoder_shape = HEARS, SPEAKS
+
+
+class TinyVoices(SpeechResynthesis):
+    """A codec of units, spoken by one of several voices."""
+
+    card = replace(Hubert500.card, name="tiny-voices")
+    features, vocoder_shape = HEARS, SPEAKS | {"speakers": 3, "styles": 2}
+
+
+class TinyGSLM(GSLM):
+    """GSLM."""
+
+    card = replace(GSLM.card, name="tiny-gslm")
+    size = (32, 2, 4, 64)
+    features, vocoder_shape = HEARS, SPEAKS
+
+
+class TinyTwist(Twist):
+    """TWIST from OPT."""
+
+    card = replace(Twist350M.card, name="tiny-twist")
+    config = OPT | {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 64, "word_embed_proj_dim": 16,
+        "do_layer_norm_before": False,
+    }  # fmt: skip
+    features = SLOWLY
+    vocoder_shape = SPEAKS | {"strides": (5, 4, 4, 4, 2), "kernel_sizes": (11, 8, 8, 8, 4)}
+
+
+class TinyTwistLlama(TinyTwist):
+    """TWIST from Llama."""
+
+    card = replace(Twist7B.card, name="tiny-twist-llama")
+    config = dict(Twist7B.config) | {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
+    }  # fmt: skip
