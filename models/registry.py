@@ -32,6 +32,7 @@ MODULES = (
     "codecbench.models.lyra",
     "codecbench.models.funcodec",
     "codecbench.models.musicgen",
+    "codecbench.models.uniaudio",
     "codecbench.models.speech_resynthesis",
     "codecbench.models.gslm",
     "codecbench.models.twist",
