@@ -46,6 +46,7 @@ MODULES = (
     "codecbench.models.hf.moshi",
     "codecbench.models.hf.speecht5",
     "codecbench.models.hf.seamless",
+    "codecbench.models.valle",
     "codecbench.models.small",
 )
 

@@ -1,0 +1,22 @@
+"""The family of VALL-E in a tiny size: on random weights of the papers' sizes, checks take minutes on a CPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from codecbench.models.valle import Valle, ValleX
+
+TINY: dict[str, Any] = {"dimension": 32, "layers": 2, "heads": 4}
+
+
+class TinyValle(Valle):
+    """VALL-E."""
+
+    card, settings, codec_width = replace(Valle.card, name="tiny-valle"), TINY, 4
+
+
+class TinyValleX(ValleX):
+    """VALL-E X."""
+
+    card, settings, codec_width = replace(ValleX.card, name="tiny-valle-x"), ValleX.settings | TINY, 4
