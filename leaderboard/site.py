@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codecbench.leaderboard.aggregate import aggregate
+from codecbench.leaderboard.changelog import read_all
 from codecbench.leaderboard.load import read_runs
 from codecbench.leaderboard.pages import PAGES
 from codecbench.leaderboard.pages.audio import BUDGET
 from codecbench.leaderboard.pages.base import Page, Site, dataset_path, slug
-from codecbench.leaderboard.pages.changes import read_all
 from codecbench.leaderboard.pages.encode import script_json
 from codecbench.leaderboard.text import clean, link
 

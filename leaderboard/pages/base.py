@@ -12,6 +12,7 @@ from typing import Any
 
 from codecbench.leaderboard.aggregate import aggregate
 from codecbench.leaderboard.board import Board, Metric
+from codecbench.leaderboard.changelog import changes
 from codecbench.leaderboard.charts import chart_svg
 from codecbench.leaderboard.claims import Mismatch, mismatches
 from codecbench.leaderboard.pages.audio import BUDGET, Audio, choose
@@ -52,6 +53,11 @@ class Site:
             for claim in mismatches(self.board, section):
                 found.setdefault((claim.system, claim.point), []).append(claim)
         return found
+
+    @cached_property
+    def changes(self) -> list[dict[str, Any]]:
+        """What happened to every score since the previous ones; nothing without these."""
+        return changes(self.board, self.summary, self.previous) if self.previous else []
 
     @cached_property
     def audio(self) -> Audio:

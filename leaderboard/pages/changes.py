@@ -1,53 +1,19 @@
-"""What changed since earlier scores: each score that moved, came or went, and each that can no longer be compared."""
+"""What changed since earlier scores, as a page, and as a feed for those who want to be told."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from codecbench.errors import InfrastructureError, UsageError
-from codecbench.leaderboard.aggregate import aggregate
-from codecbench.leaderboard.export import to_json
-from codecbench.leaderboard.load import read_runs
+from codecbench.leaderboard.changelog import ORDER
 from codecbench.leaderboard.pages.base import Page, PageType, Site, system_path
-from codecbench.leaderboard.summary import ALL
-from codecbench.leaderboard.text import number
-
-EXPORT = "downloads/scores.json"
-SCORE = tuple[str, str, str, str]
-"""Dataset, system, point and metric."""
-ORDER = ("beyond its interval", "within its interval", "no interval", "other signature", "new", "gone")
-
-
-def read_previous(path: Path) -> list[dict[str, Any]]:
-    """Earlier scores to compare with, from a run folder, a site or its ``scores.json``.
-
-    Raises:
-        UsageError: There is none of these.
-        InfrastructureError: The file is damaged.
-    """
-    if (path / "run.json").exists():
-        board = read_runs([path])
-        return [json.loads(to_json(board, aggregate(board)))]
-    file = next((p for p in (path / EXPORT, path / "scores.json", path) if p.is_file()), None)
-    if file is None:
-        raise UsageError(f"{path} holds no earlier scores: name a run folder, a site or its {EXPORT}")
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        _scores(found)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InfrastructureError(f"{file} is damaged: {error!r}") from None
-    return [found]
+from codecbench.leaderboard.pages.feed import PATH, feed
 
 
 def _pages(site: Site) -> Iterator[Page]:
-    before = [score for found in site.previous for score in _scores(found).items()]
-    rows = list(_changes(site, dict(before))) if site.previous else []
-    counts = {kind: sum(row["kind"] == kind for row in rows) for kind in ORDER}
-    same = sum(row["kind"] == "" for row in rows)
+    counts = Counter(row["kind"] for row in site.changes)
+    known = {system for system, _ in site.entries}
     yield Page(
         "changes.html",
         "changes.html",
@@ -55,84 +21,18 @@ def _pages(site: Site) -> Iterator[Page]:
         {
             "compared": bool(site.previous),
             "since": ", ".join(run["name"] + ", " + run["created"] for p in site.previous for run in p["runs"]),
-            "counts": {kind: count for kind, count in counts.items() if count},
-            "same": same,
-            "rows": sorted((row for row in rows if row["kind"]), key=_order),
+            "counts": {kind: counts[kind] for kind in ORDER if counts[kind]},
+            "same": counts[""],
+            "rows": [{**row, "href": system_path(row["system"]) if row["system"] in known else ""}
+                     for row in site.changes if row["kind"]],
+            "feed": PATH,
         },
-    )
+    )  # fmt: skip
 
 
-def _scores(found: Mapping[str, Any]) -> dict[SCORE, dict[str, Any]]:
-    signatures = {name: metric["signature"] for name, metric in found["metrics"].items()}
-    titles = {section["dataset"]: section["title"] for section in found["sections"]}
-    return {
-        (section["dataset"], row["system"], row["point"], name): {
-            **cell, "signature": signatures[name], "title": titles[section["dataset"]],
-        }
-        for section in found["sections"]
-        if not section["dataset"].startswith(ALL)
-        for row in section["rows"]
-        for name, cell in row["metrics"].items()
-    }  # fmt: skip
+def _write(site: Site, out: Path) -> Iterator[str]:
+    (out / PATH).write_bytes(feed(site))
+    yield PATH
 
 
-def _changes(site: Site, before: Mapping[SCORE, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    now = _scores(json.loads(to_json(site.board, site.summary)))
-    known = {row.system for section in site.summary.sections for row in section.rows}
-    for score in dict.fromkeys((*now, *before)):
-        old, new = before.get(score), now.get(score)
-        dataset, system, point, metric = score
-        places = _places(old, new)
-        yield {
-            "system": system, "point": point, "metric": metric, "kind": _kind(old, new),
-            "dataset": (new or old or {}).get("title", dataset),
-            "href": system_path(system) if system in known else "",
-            "before": _text(old, places), "after": _text(new, places),
-            "difference": "" if _value(old) is None or _value(new) is None
-            else f"{_value(new) - _value(old):+.{places}f}".replace("-", "−"),  # type: ignore[operator]
-        }  # fmt: skip
-
-
-def _kind(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> str:
-    """What happened to a score; empty if nothing did."""
-    if old is None or new is None:
-        return "new" if old is None else "gone"
-    if old["signature"] != new["signature"]:
-        return "other signature"
-    if _value(old) == _value(new) and old["ok"] == new["ok"]:
-        return ""
-    if old["low"] is None or old["high"] is None or _value(new) is None:
-        return "no interval"
-    return "within its interval" if old["low"] <= new["value"] <= old["high"] else "beyond its interval"
-
-
-def _value(score: Mapping[str, Any] | None) -> float | None:
-    return None if score is None else score["value"]
-
-
-def _text(score: Mapping[str, Any] | None, places: int) -> str:
-    value = _value(score)
-    return "–" if value is None else number(value, places).replace("-", "−")
-
-
-def _places(*scores: Mapping[str, Any] | None) -> int:
-    """Decimals that show four digits of the larger value, and two of the difference; six at most."""
-    values = [v for score in scores if (v := _value(score)) is not None]
-    largest, difference = max(map(abs, values), default=0.0), max(values, default=0.0) - min(values, default=0.0)
-    return min(6, max(3 - _magnitude(largest), 1 - _magnitude(difference) if difference else 0, 0))
-
-
-def _magnitude(value: float) -> int:
-    return math.floor(math.log10(value)) if value > 0 else 0
-
-
-def _order(row: Mapping[str, Any]) -> tuple[object, ...]:
-    return ORDER.index(row["kind"]), row["dataset"], row["system"], row["point"], row["metric"]
-
-
-def read_all(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """The earlier scores of several places."""
-    return [found for path in paths for found in read_previous(path)]
-
-
-PAGE = PageType("changes", "Changes", _pages)
+PAGE = PageType("changes", "Changes", _pages, write=_write)

@@ -30,8 +30,19 @@ def site(audible_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "scenario",
-    ["logic", "engine", "playing", "choosing", "abx", "blind", "transcripts", "accessiblePlayer", "everyPage", "links",
-     "stateOfListening"],
+    [
+        "logic",
+        "engine",
+        "playing",
+        "choosing",
+        "abx",
+        "blind",
+        "transcripts",
+        "accessiblePlayer",
+        "everyPage",
+        "links",
+        "stateOfListening",
+    ],
 )
 def test_the_player(visit: Visit, site: Path, scenario: str) -> None:
     visit(site, scenario)

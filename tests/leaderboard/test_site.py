@@ -110,7 +110,7 @@ def check_inert(page: Page) -> None:
     assert not forbidden & set(page.elements)
     assert not [name for name, _ in page.attributes if name.startswith("on") or name in ("style", "xlink:href")]
     assert all(re.fullmatch(r"(\.\./)?((assets|data)/[\w.-]+\.js|audio/\w+\.flac)", src) for src in page.values("src"))
-    assert all(re.match(r"https?://|#|data:,$|(\.\./)?[\w./-]+\.(html|css|csv|json|parquet|gz|flac)(#|$)", address)
+    assert all(re.match(r"https?://|#|data:,$|(\.\./)?[\w./-]+\.(html|css|csv|json|parquet|gz|flac|xml)(#|$)", address)
                for address in page.values("href"))  # fmt: skip
     assert not [value for value in page.values("clip-path") if not value.startswith("url(#")]
     acting = [script for script in page.scripts if not script.startswith("{")]
