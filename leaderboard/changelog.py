@@ -63,7 +63,7 @@ def _scores(found: Mapping[str, Any]) -> dict[SCORE, dict[str, Any]]:
 
 
 def changes(board: Board, summary: Summary, previous: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Every score of now and of `previous`, the most telling first, with what happened to it: `kind`, empty for nothing.
+    """Every score of now and of `previous`, the most telling first, with what happened: `kind`, empty for nothing.
 
     Scores of several earlier places are those of the last that has them.
     """

@@ -101,3 +101,16 @@ export async function stateOfListening(context) {
     await odd.close();
   }
 }
+
+// Milliseconds until something of the first page is painted, of several times it is opened anew.
+export async function firstPaint(context) {
+  const times = [];
+  for (let k = 0; k < 7; k++) {
+    const page = await context.open("index.html");
+    times.push(await page.evaluate(() => new Promise((done) => {
+      new PerformanceObserver((list) => done(list.getEntriesByName("first-contentful-paint")[0].startTime)).observe({ type: "paint", buffered: true });
+    })));
+    await page.close();
+  }
+  return times;
+}
