@@ -18,7 +18,6 @@ output differently. Resemblyzer raises quiet clips to -30 dBFS and leaves loud o
 from __future__ import annotations
 
 import base64
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
@@ -36,6 +35,7 @@ from codecbench.download import sha256_of
 from codecbench.errors import InfrastructureError, UsageError
 from codecbench.metrics.base import SPEECH, Metric, Output, Reference, Signal, require_sound
 from codecbench.metrics.melscale import mel_power
+from codecbench.tolerant_torchaudio import import_speechbrain
 from codecbench.weights import WeightFile, load_state, local_path, read_state_dict, verify
 
 if TYPE_CHECKING:
@@ -178,21 +178,6 @@ def _load_ecapa(path: Path) -> Callable[[Audio], Tensor]:
         return network(bands - bands.mean(1, keepdim=True))[0, 0]  # type: ignore[no-any-return]
 
     return embed
-
-
-def import_speechbrain() -> None:
-    """Import SpeechBrain, with or without torchaudio's extension, and take its stand-ins out of `sys.modules`.
-
-    Those redirect old names of its modules; one that needs a package that is not installed raises ImportError
-    at whatever looks at all modules, as debuggers and test tools do.
-    """
-    from codecbench import tolerant_torchaudio
-
-    tolerant_torchaudio.load()
-    from speechbrain.utils.importutils import LazyModule
-
-    for name in [name for name, module in sys.modules.items() if issubclass(type(module), LazyModule)]:
-        del sys.modules[name]
 
 
 GE2E = Encoder("resemblyzer", "torch", "mel40-30dBFS", _ge2e_weights, _load_ge2e)

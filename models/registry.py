@@ -39,6 +39,7 @@ MODULES = (
     "codecbench.models.stack_and_delay",
     "codecbench.models.musicgen_melody",
     "codecbench.models.audiolm",
+    "codecbench.models.soundstorm",
     "codecbench.models.hf.musicgen",
     "codecbench.models.hf.bark",
     "codecbench.models.hf.csm",
@@ -46,6 +47,7 @@ MODULES = (
     "codecbench.models.hf.moshi",
     "codecbench.models.hf.speecht5",
     "codecbench.models.hf.seamless",
+    "codecbench.models.hf.qwen",
     "codecbench.models.valle",
     "codecbench.models.small",
 )

@@ -40,6 +40,19 @@ def load() -> ModuleType:
     return torchaudio  # type: ignore[no-any-return]
 
 
+def import_speechbrain() -> None:
+    """Import SpeechBrain, with or without torchaudio's extension, and take its stand-ins out of `sys.modules`.
+
+    Those redirect old names of its modules; one that needs a package that is not installed raises ImportError
+    at whatever looks at all modules, as debuggers and test tools do.
+    """
+    load()
+    from speechbrain.utils.importutils import LazyModule
+
+    for name in [name for name, module in sys.modules.items() if issubclass(type(module), LazyModule)]:
+        del sys.modules[name]
+
+
 def _forget() -> None:
     """Drop half-imported modules: a second import would take them for whole ones."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchaudio"]:

@@ -17,7 +17,7 @@ from tests.golden.checkpoints import clip, content, excerpt
 from torch import Tensor, nn
 
 from codecbench import tolerant_torchaudio, weights
-from codecbench.metrics.speaker import import_speechbrain
+from codecbench.tolerant_torchaudio import import_speechbrain
 from codecbench.models.blocks.factorised import ResidualFactorisedVQ
 from codecbench.models.blocks.learning import MovingAverage, kmeans
 from codecbench.models.blocks.quantise import ResidualVQ

@@ -1,0 +1,1 @@
+"""Language models that ``transformers`` maintains: thin adapters, one file a family over one shared `Pretrained`."""
