@@ -69,6 +69,16 @@ class Size:
     deduplicated: bool = True
 
 
+@dataclass(frozen=True, eq=False)
+class Said:
+    """What the first stage gave: semantic tokens ``[1, N]`` of prompt and response, and how many are `new`."""
+
+    tokens: Tensor
+    new: int
+    ended: bool
+    """The end came."""
+
+
 class AudioLM(SpeechLM):
     """What all models share, and MusicLM too. `networks` has them as `stages`, `units` and `codec`."""
 
@@ -174,7 +184,7 @@ class AudioLM(SpeechLM):
         said = self.speak([self.units(request.audio) for request in requests], told, sampling, draws[0])
         found = self.sound(codes, said, told, frames, draws)
         parts = zip(codes, said, found, strict=True)
-        return [self._respond(prompt, more, whole, ended=over) for prompt, (_, more), (whole, over) in parts]
+        return [self._respond(prompt, own.new, whole, ended=over) for prompt, own, (whole, over) in parts]
 
     def _respond(self, prompt: Tensor, units: int, codes: Tensor, *, ended: bool) -> Response:
         new = codes.shape[1] - prompt.shape[1]
@@ -224,21 +234,22 @@ class AudioLM(SpeechLM):
 
     def speak(
         self, units: Sequence[Tensor], told: Sequence[Mapping[str, Tensor]], sampling: Sampling, draw: Draw
-    ) -> list[tuple[Tensor, int]]:  # fmt: skip
-        """The first stage: semantic tokens ``[1, N]`` of prompt and response, and how many are new."""
+    ) -> list[Said]:  # fmt: skip
+        """The first stage: from the `units` of each prompt to semantic tokens of prompt and response."""
         stage = self.stages.semantic
         known = [self.stages.simplified(own) for own in units]
         most = max(1, int(sampling.max_seconds * (self.card.sample_rate or 0) / self.size.unit_hop + 1e-6))
         found = stage.extend([stage.prefix(own) for own in told], known, most, draw, use_cache=self.use_cache)
-        return [(_joined(past, more, self.size), more.shape[1]) for past, (more, _) in zip(known, found, strict=True)]
+        parts = zip(known, found, strict=True)
+        return [Said(_joined(past, more, self.size), more.shape[1], over) for past, (more, over) in parts]
 
     def sound(
-        self, codes: Sequence[Tensor], said: Sequence[tuple[Tensor, int]], told: Sequence[Mapping[str, Tensor]],
+        self, codes: Sequence[Tensor], said: Sequence[Said], told: Sequence[Mapping[str, Tensor]],
         frames: int, draws: Sequence[Draw],
     ) -> list[tuple[Tensor, bool]]:  # fmt: skip
         """The other stages: codes ``[K, F]`` of prompt and response, and whether the end came."""
         stage, size = self.stages.coarse, self.size
-        prefixes = [stage.prefix({**own, "semantic": tokens}) for own, (tokens, _) in zip(told, said, strict=True)]
+        prefixes = [stage.prefix({**own, "semantic": heard.tokens}) for own, heard in zip(told, said, strict=True)]
         known = [own[: size.coarse] for own in codes]
         found = stage.extend(prefixes, known, frames, draws[1], use_cache=self.use_cache)
         coarse = [_cat(past, more) for past, (more, _) in zip(known, found, strict=True)]
