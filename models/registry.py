@@ -49,6 +49,8 @@ MODULES = (
     "codecbench.models.hf.seamless",
     "codecbench.models.hf.qwen",
     "codecbench.models.valle",
+    "codecbench.models.speechx",
+    "codecbench.models.viola",
     "codecbench.models.small",
 )
 

@@ -98,8 +98,8 @@ class ValleSystem(SpeechLM):
         """Load a folder with a model that was trained for this implementation, and reads bytes."""
         folder = weights.unpublished(cls.card.name, options.weights)
         network = cls.build(0)
-        weights.load_state(network, weights.read_state_dict(folder / valle_files.OWN), folder / valle_files.OWN)
-        codec = encodec_24khz(options.device, path=valle_files.encodec_file(folder))
+        valle_files.fill_own(network, network.shape, folder)
+        codec = encodec_24khz(options.device, path=valle_files.encodec_file(folder), width=cls.codec_width)
         return cls(network, codec, read_bytes, options.device)
 
     @classmethod
@@ -199,7 +199,7 @@ class ValleSystem(SpeechLM):
 
     def _score(self, clip: Clip) -> Likelihood:
         codes = self.codec.encode(clip)
-        nats = float(self.lm.loglikelihood(self.prompt(Request("continuation")), codes).sum())
+        nats = float(self.lm.loglikelihood(self.prompt(Request("tts")), codes).sum())
         return Likelihood(nats, codes.numel(), clip.duration)
 
 

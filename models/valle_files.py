@@ -12,7 +12,7 @@ from codecbench.models.encodec import Encodec24
 from codecbench.weights import WeightFile
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from codecbench.models.blocks.valle import ValleShape
 
@@ -32,6 +32,18 @@ VALLEX = (
 )  # fmt: skip
 OWN = "model.safetensors"
 """The file of a model that somebody trained for this implementation."""
+
+
+def fill_own(network: nn.Module, shape: ValleShape, folder: Path) -> None:
+    """Fill a `network`, whose second one is of `shape`, from `OWN` in `folder`.
+
+    Raises:
+        InvalidSystem: The file is not there or damaged, or does not fit.
+    """
+    from codecbench.models.blocks.valle import with_tied
+
+    path = folder / OWN
+    weights.load_state(network, with_tied(weights.read_state_dict(path), shape), path)
 
 
 def encodec_file(folder: Path) -> Path:

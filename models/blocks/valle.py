@@ -211,6 +211,30 @@ class FineLM(_Reader):
         parts = zip(hidden, counts.tolist(), codes, strict=True)
         return [self.head[level - 1](x[count - own.shape[1] : count]) for x, count, own in parts]
 
+    @torch.inference_mode()
+    def refine(self, prompt: Prompt, codes: Tensor) -> Tensor:
+        """The likeliest codes ``[K, F]`` for `codes` ``[1, F]`` of the first codebook."""
+        for level in range(1, self.shape.codebooks):
+            own = self([prompt], [codes], level)[0].argmax(dim=-1)
+            codes = torch.cat([codes, own[None]])
+        return codes
+
+    @torch.inference_mode()
+    def loglikelihood(self, prompt: Prompt, codes: Tensor) -> Tensor:
+        """Log-probabilities in nats ``[K - 1, F]`` of `codes` ``[K, F]`` but the first codebook's."""
+        rows = []
+        for level in range(1, self.shape.codebooks):
+            nats = functional.log_softmax(self([prompt], [codes], level)[0], dim=-1)
+            rows.append(nats.gather(-1, codes[level][:, None])[:, 0])
+        return torch.stack(rows)
+
+    def loss(self, prompts: Sequence[Prompt], codes: Sequence[Tensor], random: torch.Generator | None = None) -> Tensor:
+        """Cross-entropy in nats a code of one random codebook, as of `ValleLM.loss`."""
+        level = int(torch.randint(1, self.shape.codebooks, (), generator=random))
+        pairs = [_enrol(prompt, own, random) for prompt, own in zip(prompts, codes, strict=True)]
+        found = self([prompt for prompt, _ in pairs], [own for _, own in pairs], level)
+        return functional.cross_entropy(torch.cat(found), torch.cat([own[level] for _, own in pairs]))
+
     def _steps(self, prompt: Prompt, codes: Tensor) -> Tensor:
         mode, voice = self.shape.prefix_mode, prompt.codes
         said = prompt.said if mode in (2, 4) and prompt.said is not None else slice(None)
@@ -247,16 +271,9 @@ class ValleLM(nn.Module):
         """
         openings = [self.coarse.open(prompt) for prompt in prompts]
         found = autoregressive.generate(self.coarse, openings, limit, draw, self.shape.end, use_cache=use_cache)
-        return [(self.refine(prompt, own), over) for prompt, (own, over) in zip(prompts, found, strict=True)]
-
-    @torch.inference_mode()
-    def refine(self, prompt: Prompt, first: Sequence[int]) -> Tensor:
-        """The likeliest codes ``[K, F]`` for those of the `first` codebook ``[F]``."""
-        codes = torch.tensor(first, dtype=torch.long, device=prompt.codes.device)[None]
-        for level in range(1, self.shape.codebooks):
-            own = self.fine([prompt], [codes], level)[0].argmax(dim=-1)
-            codes = torch.cat([codes, own[None]])
-        return codes
+        first = [torch.tensor([own], dtype=torch.long, device=prompts[0].codes.device) for own, _ in found]
+        whole = [self.fine.refine(prompt, own) for prompt, own in zip(prompts, first, strict=True)]
+        return [(codes, ended) for codes, (_, ended) in zip(whole, found, strict=True)]
 
     @torch.inference_mode()
     def loglikelihood(self, prompt: Prompt, codes: Tensor) -> Tensor:
@@ -264,11 +281,8 @@ class ValleLM(nn.Module):
 
         Of the first codebook given the codes before, of each other one given all codes of the codebooks before it.
         """
-        rows = [autoregressive.loglikelihood(self.coarse, self.coarse.open(prompt), codes[0])]
-        for level in range(1, self.shape.codebooks):
-            nats = functional.log_softmax(self.fine([prompt], [codes], level)[0], dim=-1)
-            rows.append(nats.gather(-1, codes[level][:, None])[:, 0])
-        return torch.stack(rows)
+        first = autoregressive.loglikelihood(self.coarse, self.coarse.open(prompt), codes[0])
+        return torch.cat([first[None], self.fine.loglikelihood(prompt, codes)])
 
     def loss(
         self, prompts: Sequence[Prompt], codes: Sequence[Tensor], random: torch.Generator | None = None
@@ -286,11 +300,7 @@ class ValleLM(nn.Module):
         """
         openings = [self.coarse.open(prompt) for prompt in prompts]
         coarse = autoregressive.loss(self.coarse, openings, [own[0] for own in codes], self.shape.end)
-        level = int(torch.randint(1, self.shape.codebooks, (), generator=random))
-        pairs = [_enrol(prompt, own, random) for prompt, own in zip(prompts, codes, strict=True)]
-        found = self.fine([prompt for prompt, _ in pairs], [own for _, own in pairs], level)
-        fine = functional.cross_entropy(torch.cat(found), torch.cat([own[level] for _, own in pairs]))
-        return (coarse + fine) / 2
+        return (coarse + self.fine.loss(prompts, codes, random)) / 2
 
 
 def _enrol(prompt: Prompt, codes: Tensor, random: torch.Generator | None) -> tuple[Prompt, Tensor]:
@@ -300,6 +310,12 @@ def _enrol(prompt: Prompt, codes: Tensor, random: torch.Generator | None) -> tup
     most = min(codes.shape[1] // 2, LONGEST_ENROLMENT)
     count = int(torch.randint(0, most + 1, (), generator=random))
     return replace(prompt, codes=codes[:, :count]), codes[:, count:]
+
+
+def with_tied(state: dict[str, Tensor], shape: ValleShape) -> dict[str, Tensor]:
+    """`state` with the heads that are embeddings, which a file without copies leaves out."""
+    pairs = {f"fine.head.{k}.weight": f"fine.codes.{k + 2}.weight" for k in range(shape.codebooks - 2)}
+    return {head: state[table] for head, table in pairs.items() if shape.tied and table in state} | state
 
 
 def from_released(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -127,20 +127,21 @@ def test_company_changes_no_code(use_cache: bool) -> None:
 
 
 def test_it_overfits_four_examples_and_says_them_to_their_ends() -> None:
-    shape = ValleShape(dimension=48, layers=2, heads=4, text=20, codebooks=3, codebook_size=16)
+    shape = ValleShape(dimension=32, layers=1, heads=4, text=20, codebooks=3, codebook_size=16)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = ValleLM(shape)
     prompts, codes = examples(shape)
-    optimiser = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=0)
+    optimiser = torch.optim.AdamW(network.parameters(), 5e-3, weight_decay=0)
     random = torch.Generator().manual_seed(0)
     first = network.loss(prompts, codes, random).item()
-    for _ in range(150):
+    for _ in range(100):
         optimiser.zero_grad()
         network.loss(prompts, codes, random).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    assert network.loss(prompts, codes, random).item() < 0.05 < 2 < first
     network.requires_grad_(False)
+    after = [network.loss(prompts, codes, random).item() for _ in range(8)]  # of other codebooks after other beginnings
+    assert np.mean(after) < 0.5 < 2 < first
     for (found, ended), own in zip(network.generate(prompts, 30, likeliest), codes, strict=True):
         assert ended
         assert torch.equal(found[0], own[0])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
+from codecbench.models.speechx import SpeechX
 from codecbench.models.valle import Valle, ValleX
+from codecbench.models.viola import Viola
 
 TINY: dict[str, Any] = {"dimension": 32, "layers": 2, "heads": 4}
 
@@ -20,3 +22,16 @@ class TinyValleX(ValleX):
     """VALL-E X."""
 
     card, settings, codec_width = replace(ValleX.card, name="tiny-valle-x"), ValleX.settings | TINY, 4
+
+
+class TinySpeechX(SpeechX):
+    """SpeechX."""
+
+    card, settings, codec_width = replace(SpeechX.card, name="tiny-speechx"), SpeechX.settings | TINY, 4
+
+
+class TinyViola(Viola):
+    """VioLA."""
+
+    card, codec_width, longest = replace(Viola.card, name="tiny-viola"), 4, 30
+    settings: ClassVar[dict[str, Any]] = TINY | {"fine": TINY}
