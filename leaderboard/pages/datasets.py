@@ -66,7 +66,7 @@ def _card(dataset: Dataset) -> dict[str, Any]:
         "name": dataset.name, "title": dataset.title, "key": key(dataset.name), "licence": dataset.licence,
         "url": dataset.url, "link": link(dataset.url), "fingerprint": dataset.fingerprint, "note": dataset.note,
         "utterances": len(items), "hours": number(sum(u.duration for u in items) / 3600, 2),
-        "minutes": number(sum(u.duration for u in items) / 60, 1),
+        "minutes": number(sum(u.duration for u in items) / 60, 1) if any(u.duration for u in items) else "",
         "speakers": len({u.speaker for u in items} - {""}),
         "languages": _counted(u.language for u in items), "domains": _counted(u.domain for u in items),
         "href": dataset_path(dataset.name), "rows": rows_path(dataset.name), "task": dataset.task,

@@ -96,8 +96,8 @@ def _model_facts(site: Site, row: Row) -> list[dict[str, str]]:
     return [
         {"value": "–" if count is None else number(count / 1e6, 1), "sort": "" if count is None else repr(count),
          "small": ""},
-        {"value": "", "sort": tasks, "small": tasks or "–"},
-        {"value": "", "sort": codec, "small": codec or "–"},
+        {"value": tasks or "–", "sort": tasks, "small": ""},
+        {"value": codec or "–", "sort": codec, "small": ""},
     ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from codecbench.leaderboard.aggregate import aggregate
 from codecbench.leaderboard.claims import cautions, mismatches
 from codecbench.leaderboard.load import read_runs
+from codecbench.leaderboard.site import build
 from codecbench.leaderboard.table import render
 
 MakeRun = Callable[..., Path]
@@ -71,3 +73,41 @@ def test_over_datasets_there_is_no_claim(make_run: MakeRun) -> None:
     run = make_run(systems=SYSTEMS, metrics=["mel"], trouble=False, datasets=("a", "b"), edit=claiming(boastful=1.0))
     board = read_runs([run])
     assert [len(mismatches(board, section)) for section in aggregate(board).sections] == [1, 1, 0]
+
+
+def late(draft: Any) -> None:
+    """One system declares 480 samples of delay and is 6 ms later still; the other is where it should be."""
+    for name, card in draft.facts["systems"].items():
+        card |= {"delay": 480 if name == "boastful" else 0, "sample_rate": 24_000}
+    for row in draft.rows:
+        if row["metric"] == "delay_ms":
+            row["value"] = {"boastful": 6.0, "honest": -0.9}[row["system"]]
+
+
+def test_a_delay_that_is_not_the_declared_one_is_noticed(make_run: MakeRun) -> None:
+    board = read_runs([make_run(systems=SYSTEMS, metrics=["mel"], trouble=False, edit=late)])
+    (section,) = aggregate(board).sections
+    (found,) = mismatches(board, section)
+    assert (found.system, found.what, found.claimed, found.measured) == ("boastful", "delay", 20.0, 26.0)
+    assert found.badge == "declares 20 ms delay"
+    assert found.text == "20 ms of delay declared, 26.00 measured on Demo"
+    assert "Delays in ms that are not those declared: boastful (20 declared, 26.00 measured)" in render(board)
+
+
+def test_a_control_may_delay_what_it_likes(make_run: MakeRun) -> None:
+    controls = {name: facts | {"track": "control"} for name, facts in SYSTEMS.items()}
+    board = read_runs([make_run(systems=controls, metrics=["mel"], trouble=False, edit=late)])
+    assert mismatches(board, aggregate(board).sections[0]) == ()
+
+
+def test_claims_are_badges_in_words(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(systems=SYSTEMS, metrics=["mel"], trouble=False, datasets=("a", "b"), edit=claiming(boastful=1.0))
+    site = build([run], tmp_path / "site").parent
+    index = (site / "index.html").read_text(encoding="utf-8")
+    badges = re.findall(r'<small class="claim" title="([^"]*)">([^<]*)</small>', index)
+    assert badges == [("1 kbps of bitrate declared, 5.90 measured on A; 1 kbps of bitrate declared, 5.90 measured on B",
+                       "declares 1 kbps")]  # fmt: skip
+    page = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", next((site / "system").glob("boastful-*")).read_text()))
+    assert "2 claims differ from what was measured" in page
+    assert "5.9kbps A bitrate 1.00 kbps 5.90 kbps" in page
+    assert "claims differ" not in next((site / "system").glob("honest-*")).read_text()

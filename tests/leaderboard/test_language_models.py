@@ -45,7 +45,7 @@ def model_card(name: str) -> dict[str, Any]:
         "track": "control" if control else "official", "channels": 1, "licence": "MIT", "points": [{"name": "base"}],
         "weights": "none" if control else "official 0a1b2c3d", "ranked": True, "status": "valid", "reason": "",
         "tasks": [] if control else ["tts", "continuation"],
-        "streams": [{"codebook_size": 2048, "frame_rate": 12.5}] * 8,
+        "streams": [] if control else [{"codebook_size": 2048, "frame_rate": 12.5}] * 8,
         **({"codec": "mimi"} if name == "large_lm" else {}),
     }  # fmt: skip
 

@@ -576,8 +576,10 @@
     }
 
     // What it declares and does not keep.
-    const claims = ({ claims: [first, ...more] }) => first && el("small", { className: "claim", textContent: first[0] + (more.length ? ` +${more.length}` : ""),
-      title: [first, ...more].map(([, text]) => text).join("; ").slice(0, 300) });
+    const claims = ({ claims: found }) => {
+      const kinds = [...new Set(found.map(([badge]) => badge))];
+      return kinds.length ? el("small", { className: "claim", textContent: kinds.join(", "), title: found.map(([, text]) => text).join("; ").slice(0, 300) }) : null;
+    };
 
     function togglePin(key) {
       if (pins.includes(key)) pins = pins.filter((pin) => pin !== key);
@@ -862,9 +864,9 @@
         { key: "entry", title: "Entry", first: "ascending", left: true,
           sort: (rows, descending) => sortByLevel(rows, (row) => nameRanks[board.entry(row)], meta.entries.length, descending),
           cell(row) { const entry = meta.entries[board.entry(row)]; return el("td", { className: "l" }, name(entry.system, root + entry.href), " ", name(entry.point)); } },
-        { key: "seconds", title: "Seconds", first: "descending",
+        ...!board.seconds.some(Boolean) ? [] : [{ key: "seconds", title: "Seconds", first: "descending",
           sort: (rows, descending) => sortByLevel(rows, (row) => secondsRanks[board.item(row)], count, descending),
-          cell: (row) => el("td", { textContent: fixed(board.seconds[board.item(row)], 2) }) },
+          cell: (row) => el("td", { textContent: fixed(board.seconds[board.item(row)], 2) }) }],
         ...meta.metrics.map((_, m) => metricColumn(board, m)),
       ];
       if ($("vs").value && directed.length) list.splice(2, 0, differenceColumn());

@@ -77,7 +77,7 @@
     function show() {
       const item = meta.utterances[u];
       $("id").replaceChildren(name(item.shown));
-      const facts = [["Speaker", item.speaker], ["Language", item.language], ["Domain", item.domain], ["Duration", `${fixed(board.seconds[u], 2)} s`], ["Reference transcript", item.transcript]];
+      const facts = [["Speaker", item.speaker], ["Language", item.language], ["Domain", item.domain], ["Duration", board.seconds[u] ? `${fixed(board.seconds[u], 2)} s` : ""], ["Reference transcript", item.transcript]];
       $("facts").replaceChildren(...facts.filter(([, text]) => text).flatMap(([term, text]) => [el("dt", { textContent: term }), el("dd", {}, el("bdi", { textContent: text }))]));
       const rows = refresh();
       const texts = [...rows].filter((row) => board.heard.has(row));
