@@ -28,17 +28,17 @@ END = 2
 """Of fairseq's dictionaries: ``<s> <pad> </s> <unk>`` come first, and ``</s>`` also stands before every sequence."""
 
 
-def symbols(lines: Sequence[str]) -> Symbols:
-    """The tokens of a fairseq dictionary, whose units stand in any order.
+def symbols(lines: Sequence[str], units: int = UNITS) -> Symbols:
+    """The tokens of a fairseq dictionary, whose `units` stand in any order.
 
     Raises:
         ValueError: A unit is missing.
     """
     places = {symbol: SPECIAL + place for place, symbol in enumerate(lines)}
-    missing = [unit for unit in range(UNITS) if str(unit) not in places]
+    missing = [unit for unit in range(units) if str(unit) not in places]
     if missing:
-        raise ValueError(f"the dictionary lacks {len(missing)} of {UNITS} units, such as {missing[0]}")
-    return Symbols(tuple(places[str(unit)] for unit in range(UNITS)), start=END, end=END)
+        raise ValueError(f"the dictionary lacks {len(missing)} of {units} units, such as {missing[0]}")
+    return Symbols(tuple(places[str(unit)] for unit in range(units)), start=END, end=END)
 
 
 class GSLM(UnitSpeechLM):

@@ -53,11 +53,22 @@ class _JoblibArray(Inert):
     """The head of an array that joblib writes into the stream after it."""
 
 
+def _bytes(text: str, _encoding: str) -> bytes:
+    """Bytes as an old protocol writes them."""
+    return text.encode("latin1")
+
+
 def _find(module: str, name: str) -> Any:
     if (module, name) == ("collections", "OrderedDict"):
         return OrderedDict
     if (module, name) == ("numpy", "dtype"):
         return np.dtype
+    if (module, name) == ("_codecs", "encode"):
+        return _bytes
+    if (module, name) == ("numpy", "ndarray"):
+        return np.ndarray
+    if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+        return np._core.multiarray._reconstruct  # type: ignore[attr-defined]
     if (module, name) == ("joblib.numpy_pickle", "NumpyArrayWrapper"):
         return _JoblibArray
     if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_parameter"):
@@ -103,7 +114,7 @@ def read_fairseq(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
         else:
             beside = path.with_name("dict.txt")
             file, lines = path, beside.read_text(encoding="utf-8") if beside.is_file() else ""
-        state = _load_torch(file)["model"]
+        state = load_torch(file)["model"]
     except Exception as error:  # a damaged file makes its reader raise anything
         raise InvalidSystem(f"{path} cannot be read as a fairseq checkpoint: {_reason(error)}") from error
     import torch
@@ -123,7 +134,8 @@ def _from_archive(path: Path) -> tuple[IO[bytes], str]:
     return io.BytesIO(found["checkpoint_best.pt"]), found["dict.txt"].decode()
 
 
-def _load_torch(file: Path | IO[bytes]) -> Any:
+def load_torch(file: Path | IO[bytes]) -> Any:
+    """As `torch.load`, on the CPU, but inert: tensors, arrays, and containers of them come out."""
     import sys
 
     import torch

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from codecbench import weights
 from codecbench.errors import InvalidSystem
 from codecbench.models.base import OperatingPoint, Stream
-from codecbench.models.inert import read_centroids
+from codecbench.models.inert import read_centroids, read_fairseq
 from codecbench.weights import WeightFile
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def read_tokeniser(net: Features, path: Path, codebook: Path, entries: int) -> T
 
     Args:
         net: What the features are, where `path` is a file; a folder says so itself, but for the layer.
-        path: A file, or a folder with a model of ``transformers``.
+        path: A file of ``transformers``, or a folder with one; or, as ``.pt``, a checkpoint of fairseq.
         codebook: As of `inert.read_centroids`.
         entries: How many the codebook must have.
 
@@ -117,7 +117,10 @@ def read_tokeniser(net: Features, path: Path, codebook: Path, entries: int) -> T
     if centroids.shape != (entries, net.dimension):
         raise InvalidSystem(f"{codebook} has centroids {list(centroids.shape)}, not {[entries, net.dimension]}")
     tokeniser = units.Tokeniser(net, entries)
-    state = units.own_names(read_transformers(path), net)
+    if path.suffix == ".pt":
+        state = units.from_fairseq(read_fairseq(path)[0], net)
+    else:
+        state = units.own_names(read_transformers(path), net)
     weights.load_state(tokeniser, state | {"centroids": centroids}, path)
     return tokeniser
 

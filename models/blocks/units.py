@@ -138,7 +138,6 @@ def deduplicate(units: Tensor) -> tuple[Tensor, Tensor]:
 
 def own_names(state: Mapping[str, Tensor], net: Features) -> dict[str, Tensor]:
     """`state` of a model of ``transformers``, whole or with a head, as that of a `Tokeniser` without its centroids."""
-    later = "|".join(str(n) for n in range(net.layer, net.layer + 100))
     rules = (
         (r"^(hubert|wav2vec2|wavlm)\.", ""),
         (r"^feature_projection\.", "encoder.feature_projection."),
@@ -146,11 +145,41 @@ def own_names(state: Mapping[str, Tensor], net: Features) -> dict[str, Tensor]:
         (r"\.weight_g$", ".parametrizations.weight.original0"),
         (r"\.weight_v$", ".parametrizations.weight.original1"),
     )
-    unused = rf"masked_spec_embed|^(quantizer|project_|lm_head|classifier|projector)|encoder\.layers\.({later})\."
+    unused = (
+        rf"masked_spec_embed|^(quantizer|project_|lm_head|classifier|projector)|encoder\.layers\.({_beyond(net)})\."
+    )
     found = weights.rename_keys(state, rules, drop=unused)
     if net.kind == "wavlm":
         found = _packed(found)
     return {f"network.{name}": tensor for name, tensor in found.items()}
+
+
+FAIRSEQ_NAMES = (
+    (r"^layer_norm\.", "encoder.feature_projection.layer_norm."),
+    (r"^post_extract_proj\.", "encoder.feature_projection.projection."),
+    (r"^(feature_extractor\.conv_layers\.\d+)\.0\.", r"\1.conv."),
+    (r"^(feature_extractor\.conv_layers\.\d+)\.2\.(1\.)?", r"\1.layer_norm."),
+    (r"^encoder\.pos_conv\.0\.weight_g$", "encoder.transformer.pos_conv_embed.conv.parametrizations.weight.original0"),
+    (r"^encoder\.pos_conv\.0\.weight_v$", "encoder.transformer.pos_conv_embed.conv.parametrizations.weight.original1"),
+    (r"^encoder\.pos_conv\.0\.bias$", "encoder.transformer.pos_conv_embed.conv.bias"),
+    (r"^encoder\.(layer_norm|layers)\.", r"encoder.transformer.\1."),
+    (r"\.self_attn\.", ".attention."),
+    (r"\.self_attn_layer_norm\.", ".layer_norm."),
+    (r"\.fc1\.", ".feed_forward.intermediate_dense."),
+    (r"\.fc2\.", ".feed_forward.output_dense."),
+)
+"""Rules from the parameter names of HuBERT and wav2vec 2.0 in fairseq to torchaudio's."""
+
+
+def from_fairseq(state: Mapping[str, Tensor], net: Features) -> dict[str, Tensor]:
+    """`state` of HuBERT or wav2vec 2.0 in fairseq as that of a `Tokeniser` without its centroids."""
+    unused = rf"^(mask_emb|label_embs_concat|final_proj|quantizer|project_q)|encoder\.layers\.({_beyond(net)})\."
+    return {f"network.{name}": tensor for name, tensor in weights.rename_keys(state, FAIRSEQ_NAMES, unused).items()}
+
+
+def _beyond(net: Features) -> str:
+    """A pattern of the numbers of layers that are not used."""
+    return "|".join(str(n) for n in range(net.layer, net.layer + 100))
 
 
 def _packed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -14,11 +14,13 @@ and shapes of tiny checkpoints, ``units.npz`` what the models gave with them fil
 
 from __future__ import annotations
 
+import builtins
+import dataclasses
 import importlib.util
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import torch
@@ -91,11 +93,104 @@ def vocoders(textlesslib: Path, shapes: dict, found: dict) -> None:
             found["spoken"] = model(code=units[None], dur_prediction=True)[0, 0]
 
 
+def patch(fairseq: Path) -> None:
+    """Make fairseq import under a recent Python: its dataclasses have defaults that are no longer allowed."""
+    import torch._dynamo  # noqa: F401 - whose own dataclasses must stay as they are
+
+    plain = dataclasses.dataclass
+
+    def dataclass(cls: type | None = None, **options: object) -> object:
+        def wrap(own: type) -> type:
+            return plain(own, **(options | {"unsafe_hash": True} if own.__module__.startswith("fairseq") else options))
+
+        return wrap if cls is None else wrap(cls)
+
+    dataclasses.dataclass = dataclass
+    for name in {"float", "int", "bool", "object"} - set(vars(np)):
+        setattr(np, name, getattr(builtins, name))
+    sys.path.insert(0, str(fairseq))
+
+
+def arguments(**more: object) -> SimpleNamespace:
+    """A tiny Transformer decoder's."""
+    return SimpleNamespace(
+        dropout=0.1, attention_dropout=0.1, decoder_layerdrop=0.0, share_decoder_input_output_embed=True,
+        decoder_embed_dim=16, decoder_input_dim=16, decoder_output_dim=16, decoder_ffn_embed_dim=24, decoder_layers=3,
+        decoder_attention_heads=2, max_target_positions=64, no_scale_embedding=False, quant_noise_pq=0,
+        quant_noise_pq_block_size=8, quant_noise_scalar=0, decoder_learned_pos=False,
+        no_token_positional_embeddings=False, layernorm_embedding=False, decoder_normalize_before=True,
+        no_decoder_final_norm=False, activation_fn="relu", checkpoint_activations=False, adaptive_softmax_cutoff=None,
+        tie_adaptive_weights=False, base_layers=0, cross_self_attention=False, offload_activations=False,
+        min_params_to_wrap=1 << 30, **more,
+    )  # fmt: skip
+
+
+def dialogue(shapes: dict, found: dict) -> None:
+    from fairseq.data import Dictionary
+    from fairseq.models.speech_dlm import SpeechDLM
+    from fairseq.models.speech_dlm.modules.speech_dlm_decoder import CrossChannelTransformerDecoder
+    from fairseq.models.speech_dlm.sequence_generator import multichannel_sequence_generator as generator
+
+    dictionary = Dictionary()
+    for unit in range(30):
+        dictionary.add_symbol(str(unit))
+    embedding = torch.nn.Embedding(34, 16, 1)
+    options = arguments(
+        decoder_cross_layers=2, main_and_cross_weights="1,0", duration_prediction="true", delayed_duration_target="true"
+    )
+    decoder = CrossChannelTransformerDecoder(options, dictionary, embedding, ["A", "B"], no_encoder_attn=True)
+    model = SpeechDLM(decoder)
+    filled(model, shapes, "dialogue")
+    decoder.output_duration_prediction[0].bias.fill_(2.0)
+    random = np.random.RandomState(SEED)
+    tokens = torch.from_numpy(random.randint(4, 34, (2, 1, 12)))
+    tokens[1, 0, 3:7] = tokens[1, 0, 2]
+    tokens[:, :, 0] = 2
+    found["dialogue_tokens"] = tokens
+    with torch.no_grad():
+        out, _ = decoder({"A": tokens[0], "B": tokens[1]})
+        found["dialogue_logits"] = torch.stack([out[c][c]["pred_token"] for c in "AB"])
+        found["dialogue_durations"] = torch.stack([out[c][c]["pred_duration"][..., 0] for c in "AB"])
+        own = generator.MultichannelSequenceGenerator([model], {"A": dictionary, "B": dictionary}, 1, max_len_b=40)
+        prefix = {"A": tokens[0, :, 1:], "B": tokens[1, :, 1:]}
+        (best,) = own.generate([model], {"net_input": {"src_tokens": prefix}}, prefix_tokens=prefix)[0]
+    found["dialogue_greedy"] = best["tokens"].T
+
+
+def prosody(shapes: dict, found: dict) -> None:
+    from fairseq.models.transformer_ulm import MultiStreamTransformerDecoder
+    from fairseq.tasks.speech_ulm_task import UnitDictionary
+
+    units, durations, pitches = (UnitDictionary(n_units=count) for count in (20, 6, 8))
+    random = np.random.RandomState(SEED)
+    tokens = torch.from_numpy(random.randint(0, 24, (2, 11)))
+    tokens[tokens == units.pad()] = 3
+    found["prosody_tokens"] = tokens
+    for name in ("discrete", "continuous"):
+        discrete = name == "discrete"
+        others = [torch.nn.Embedding(len(each), 16) if discrete else None for each in (durations, pitches)]
+        sizes = [len(units), len(durations) if discrete else 1, len(pitches) if discrete else 1]
+        embedding = torch.nn.Embedding(len(units), 16, units.pad())
+        decoder = MultiStreamTransformerDecoder(arguments(), units, embedding, others, True, sizes)
+        filled(decoder, shapes, f"prosody_{name}")
+        lasts = torch.from_numpy(random.randint(0, 10, (2, 11)))
+        heights = torch.from_numpy(random.randint(0, 12, (2, 11)))
+        if not discrete:
+            lasts, heights = lasts.float(), torch.from_numpy(random.standard_normal((2, 11)).astype(np.float32))
+        found[f"{name}_lasts"], found[f"{name}_heights"] = lasts, heights
+        with torch.no_grad():
+            out, _ = decoder((tokens, lasts, heights), features_only=True)
+        found[f"{name}_out"] = torch.cat(out, dim=-1)
+
+
 def main() -> None:
-    textlesslib, fairseq, prompt = map(Path, sys.argv[1:4])
+    textlesslib, fairseq, _prompt = map(Path, sys.argv[1:4])
     torch.set_num_threads(1)
     shapes, found = {}, {}
     vocoders(textlesslib, shapes, found)
+    patch(fairseq)
+    dialogue(shapes, found)
+    prosody(shapes, found)
     shapes["vocoders"] = VOCODERS
     shapes["seed"] = SEED
     (FOLDER / "units.json").write_text(json.dumps(shapes) + "\n")

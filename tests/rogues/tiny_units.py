@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
+from codecbench.models.dgslm import DGSLM
 from codecbench.models.gslm import GSLM
+from codecbench.models.pgslm import ContinuousProsody, DiscreteProsody
 from codecbench.models.speech_resynthesis import Hubert100, Hubert500, SpeechResynthesis
 from codecbench.models.twist import OPT, Twist, Twist7B, Twist350M
 
@@ -58,3 +60,33 @@ class TinyTwistLlama(TinyTwist):
     config = dict(Twist7B.config) | {
         "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
     }  # fmt: skip
+
+
+class TinyDGSLM(DGSLM):
+    """dGSLM."""
+
+    card = replace(DGSLM.card, name="tiny-dgslm")
+    size: ClassVar[dict[str, Any]] = {"dimension": 32, "layers": 3, "heads": 4, "hidden": 64, "cross": 2}
+    features: ClassVar[dict[str, Any]] = HEARS
+    vocoder_shape: ClassVar[dict[str, Any]] = {"channels": 16, "width": 32, "speakers": 5}
+
+
+PITCHED: dict[str, Any] = {
+    "channels": 16, "width": 32, "strides": (5, 4, 2, 2), "kernel_sizes": (11, 8, 4, 4), "duration": None,
+}  # fmt: skip
+
+
+class TinyPGSLM(DiscreteProsody):
+    """pGSLM with prosody in codes."""
+
+    card = replace(DiscreteProsody.card, name="tiny-pgslm")
+    size = (32, 2, 4, 64)
+    features, vocoder_shape = HEARS, PITCHED
+
+
+class TinyPGSLMNumbers(ContinuousProsody):
+    """pGSLM with prosody in numbers."""
+
+    card = replace(ContinuousProsody.card, name="tiny-pgslm-numbers")
+    size = (32, 2, 4, 64)
+    features, vocoder_shape = HEARS, PITCHED
