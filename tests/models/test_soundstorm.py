@@ -289,7 +289,8 @@ def test_the_released_layout_is_read(
     np.testing.assert_array_equal(found.audio.samples, expected.audio.samples)
 
 
-@pytest.mark.parametrize("name", ["Tiny", pytest.param("TinyConversion", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Tiny", "TinyConversion"])
 def test_every_check_of_language_models_passes(name: str) -> None:
     report = check(f"{FILE}:{name}", Options(random_seed=0))
     assert [result for result in report.results if not result.ok] == []

@@ -158,7 +158,7 @@ def test_a_pattern_with_unequal_counts_of_steps_says_so() -> None:
         codebook_generation.generate(NETWORK, [codes(3), codes(0)], [None, None], 4, layout=layout, draw=likeliest)
 
 
-@EACH
+@pytest.mark.parametrize("name", ["parallel", "stack", "stack-delay"])
 def test_it_learns_four_examples(name: str) -> None:
     network, examples = build(), [codes(9, seed) for seed in range(4)]
     texts = [noise(3, 12, seed=seed) for seed in range(4)]
