@@ -52,6 +52,7 @@ MODULES = (
     "codecbench.models.hf.seamless",
     "codecbench.models.hf.qwen",
     "codecbench.models.valle",
+    "codecbench.models.valle_x",
     "codecbench.models.speechx",
     "codecbench.models.viola",
     "codecbench.models.small",

@@ -13,7 +13,7 @@ is added to each of its steps; and the size is that of VALL-E with 18 causal lay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,7 +29,8 @@ from codecbench.models.valle import LIBRILIGHT, SAMPLE_RATE, card
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from codecbench.models.blocks.viola import Question, ViolaLM
+    from codecbench.models.blocks.autoregressive import Draw
+    from codecbench.models.blocks.viola import Question, ViolaCausal, ViolaLM
 
 TASKS = ("asr", "mt", "s2tt", "tts")
 """What the model is told; speech-to-speech translation is made of them."""
@@ -135,16 +136,8 @@ class Viola(SpeechLM):
 
     def _write(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
         """The texts that `requests` ask for."""
-        import torch
-
-        allowed = torch.zeros(self.lm.shape.end + 1, dtype=torch.bool, device=self._device)
-        allowed[FIRST_BYTE:BYTES] = allowed[-1] = True
-        found = self._tokens([self.question(request) for request in requests], self.longest,
-                             self._drawer(requests, sampling, allowed))  # fmt: skip
-        return [
-            Response(text=bytes(token - FIRST_BYTE for token in tokens).decode(errors="replace"), tokens=len(tokens),
-                     ended=ended) for tokens, ended in found
-        ]  # fmt: skip
+        questions = [self.question(request) for request in requests]
+        return write(self.lm.causal, questions, requests, sampling, self.longest, use_cache=self.use_cache)
 
     def _speak(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
         """The speech that `requests` ask for; of translations, the words are found first."""
@@ -167,32 +160,13 @@ class Viola(SpeechLM):
         questions = [self.question(own) for own in asked]
         allowed = torch.arange(self.lm.shape.end + 1, device=self._device) >= self.lm.shape.text
         limit = int(sampling.max_seconds * SAMPLE_RATE / self.codec.hop + 1e-6)
-        found = self._tokens(questions, limit, self._drawer(asked, sampling, allowed))
+        draw = _drawer(asked, sampling, allowed)
+        found = _tokens(self.lm.causal, questions, limit, draw, use_cache=self.use_cache)
         responses = []
         for question, (tokens, ended), more in zip(questions, found, spent, strict=True):
             codes = self.lm.refine(question, tokens)
             responses.append(Response(self.codec.decode(codes), tokens=more + codes.numel(), ended=ended))
         return responses
-
-    def _tokens(
-        self, questions: Sequence[Question], limit: int, draw: Callable[[int, Tensor, Sequence[int]], int]
-    ) -> list[tuple[list[int], bool]]:  # fmt: skip
-        from codecbench.models.blocks import autoregressive
-
-        if not questions:
-            return []
-        causal = self.lm.causal
-        openings = [causal.open(question) for question in questions]
-        return autoregressive.generate(causal, openings, limit, draw, self.lm.shape.end, use_cache=self.use_cache)
-
-    def _drawer(
-        self, requests: Sequence[Request], sampling: Sampling, allowed: Tensor
-    ) -> Callable[[int, Tensor, Sequence[int]], int]:
-        """A function that draws tokens, of those `allowed` ``[N]``, with a random state for each request."""
-        from codecbench.models.blocks.sampling import NEVER, drawer
-
-        draw = drawer(requests, sampling)
-        return lambda number, logits, _found: int(draw(number, logits.masked_fill(~allowed, NEVER)))
 
     def _ids(self, ids: Sequence[int]) -> Tensor:
         import torch
@@ -203,6 +177,40 @@ class Viola(SpeechLM):
         codes = self.codec.encode(clip)
         nats = float(self.lm.loglikelihood(self.question(Request("tts")), codes).sum())
         return Likelihood(nats, codes.numel(), clip.duration)
+
+
+def write(
+    network: ViolaCausal, questions: Sequence[Question], requests: Sequence[Request], sampling: Sampling, longest: int,
+    *, use_cache: bool,
+) -> list[Response]:  # fmt: skip
+    """The texts, of up to `longest` bytes, that answer `questions`, which `requests` ask for."""
+    import torch
+
+    allowed = torch.zeros(network.shape.end + 1, dtype=torch.bool, device=network.head.weight.device)
+    allowed[FIRST_BYTE:BYTES] = allowed[-1] = True
+    found = _tokens(network, questions, longest, _drawer(requests, sampling, allowed), use_cache=use_cache)
+    texts = [bytes(token - FIRST_BYTE for token in tokens).decode(errors="replace") for tokens, _ in found]
+    pairs = zip(texts, found, strict=True)
+    return [Response(text=text, tokens=len(tokens), ended=ended) for text, (tokens, ended) in pairs]
+
+
+def _tokens(
+    network: ViolaCausal, questions: Sequence[Question], limit: int, draw: Draw, *, use_cache: bool
+) -> list[tuple[list[int], bool]]:  # fmt: skip
+    from codecbench.models.blocks import autoregressive
+
+    if not questions:
+        return []
+    openings = [network.open(question) for question in questions]
+    return autoregressive.generate(network, openings, limit, draw, network.shape.end, use_cache=use_cache)
+
+
+def _drawer(requests: Sequence[Request], sampling: Sampling, allowed: Tensor) -> Draw:
+    """A function that draws tokens, of those `allowed` ``[N]``, with a random state for each request."""
+    from codecbench.models.blocks.sampling import NEVER, drawer
+
+    draw = drawer(requests, sampling)
+    return lambda number, logits, _found: int(draw(number, logits.masked_fill(~allowed, NEVER)))
 
 
 def _languages(request: Request) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from codecbench.models.blocks import autoregressive
 from codecbench.models.blocks.autoregressive import Opening
 from codecbench.models.blocks.backbone import Backbone, BackboneShape
-from codecbench.models.blocks.valle import FineLM, Places, Prompt, ValleShape
+from codecbench.models.blocks.valle import FineLM, Places, Prompt, ValleLM, ValleShape
 
 
 @dataclass(frozen=True)
@@ -158,3 +158,14 @@ class ViolaLM(nn.Module):
             return coarse
         prompts, codes = zip(*spoken, strict=True)
         return (coarse + self.fine.loss(prompts, codes, random)) / 2
+
+
+class TranslatingLM(ValleLM):
+    """The networks of VALL-E, and a causal one that writes what was said, and what that is in another language.
+
+    The paper of VALL-E X (arXiv:2303.03926) has another network, which was not published, in its place.
+    """
+
+    def __init__(self, shape: ValleShape, translator: ViolaShape) -> None:
+        super().__init__(shape)
+        self.translator = ViolaCausal(translator)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from codecbench.models.speechx import SpeechX
 from codecbench.models.valle import Valle, ValleX
+from codecbench.models.valle_x import ValleXPaper
 from codecbench.models.viola import Viola
 
 TINY: dict[str, Any] = {"dimension": 32, "layers": 2, "heads": 4}
@@ -35,3 +36,10 @@ class TinyViola(Viola):
 
     card, codec_width, longest = replace(Viola.card, name="tiny-viola"), 4, 30
     settings: ClassVar[dict[str, Any]] = TINY | {"fine": TINY}
+
+
+class TinyValleXPaper(ValleXPaper):
+    """VALL-E X with a translator."""
+
+    card, settings = replace(ValleXPaper.card, name="tiny-valle-x-paper"), ValleXPaper.settings | TINY
+    codec_width, longest, translator = 4, 30, TINY
