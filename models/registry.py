@@ -33,6 +33,8 @@ MODULES = (
     "codecbench.models.funcodec",
     "codecbench.models.musicgen",
     "codecbench.models.uniaudio",
+    "codecbench.models.lauragpt",
+    "codecbench.models.lauratts",
     "codecbench.models.speech_resynthesis",
     "codecbench.models.gslm",
     "codecbench.models.twist",

@@ -146,7 +146,9 @@ class UniAudio(SpeechLM):
         from codecbench.models.musicgen_files import read_tokenizer
         from codecbench.models.uniaudio_text import read_phones
 
-        found = [_file(cls.card.name, file, options.weights) for file in cls.card.weights]
+        name = cls.card.name
+        given = weights.unpublished(name, options.weights) if cls.card.unpublished else options.weights
+        found = [_file(name, file, given) for file in files.RELEASED]
         lm, codec, lexicon, table, text, tokenizer = found
         config = files.read_config(lm)
         size = replace(

@@ -35,7 +35,7 @@ class RandomProjectionUnits(nn.Module):
         random = torch.Generator().manual_seed(seed)
         self.register_buffer("projection", torch.randn(count, dimension, generator=random))
         self.register_buffer("entries", functional.normalize(torch.randn(units, dimension, generator=random)))
-        self.register_buffer("bands", _mel_bands(self.size // 2 + 1, count, sample_rate))
+        self.register_buffer("bands", mel_bands(self.size // 2 + 1, count, sample_rate))
 
     @torch.inference_mode()
     def forward(self, samples: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class RandomProjectionUnits(nn.Module):
         return cast("Tensor", (shape @ self.projection @ self.entries.T).argmax(dim=1))
 
 
-def _mel_bands(bins: int, count: int, sample_rate: int) -> Tensor:
+def mel_bands(bins: int, count: int, sample_rate: int) -> Tensor:
     """Triangular bands ``[bins, count]``, evenly spaced in mel from 0 to half the sample rate."""
     highest = 1127 * torch.log1p(torch.tensor(sample_rate / 2 / 700))
     edges = 700 * torch.expm1(torch.linspace(0, float(highest), count + 2) / 1127)
