@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
-from codecbench.models.blocks.learning import Quantised, all_used, distance, straight_through
+from codecbench.models.blocks.learning import Quantised, all_used, distance, kmeans, straight_through
+
+KMEANS = 50
+"""Iterations."""
 
 
 class FactorisedVQ(nn.Module):
@@ -57,6 +60,24 @@ class FactorisedVQ(nn.Module):
         quantised = self.out_proj(straight_through(z, entries))
         return codes, quantised, distance(z, entries, used), distance(entries, z, used)
 
+    @torch.no_grad()
+    def start(self, x: Tensor) -> None:
+        """Begin training from frames `x` ``[B, D, F]``: project on where they vary most, with k-means for entries.
+
+        Entries are told apart by direction alone. So the last dimension has an offset, by which the directions of loud
+        and soft frames differ.
+        """
+        vectors = x.transpose(1, 2).flatten(0, 1)
+        mean = vectors.mean(0)
+        _, spread, axes = torch.linalg.svd(vectors - mean, full_matrices=False)
+        axes = axes[: self.codebook.embedding_dim]
+        offset = spread[0] / len(vectors) ** 0.5
+        self.in_proj.weight, self.out_proj.weight = axes[..., None], axes.t()[..., None].contiguous()
+        cast("Tensor", self.in_proj.bias).copy_(-axes @ mean)[-1] += offset
+        cast("Tensor", self.out_proj.bias).copy_(mean - offset * axes[-1])
+        z = self.in_proj(x).transpose(1, 2).flatten(0, 1)
+        self.codebook.weight.copy_(kmeans(z, self.codebook.num_embeddings, KMEANS)[0])
+
     def _entries(self, codes: Tensor) -> Tensor:
         """Entries ``[B, code_dimension, F]`` of `codes` ``[B, F]``, at their own lengths."""
         return cast("Tensor", self.codebook(codes)).transpose(1, 2)
@@ -69,6 +90,12 @@ class ResidualFactorisedVQ(nn.Module):
         super().__init__()
         layers = nn.ModuleList(FactorisedVQ(size, dimension, code_dimension) for _ in range(codebooks))
         self.layers = cast("Sequence[FactorisedVQ]", layers)
+
+    def start(self, x: Tensor) -> None:
+        """Begin training from frames `x` ``[B, D, F]``, each codebook from what those before it leave of them."""
+        for layer in self.layers:
+            layer.start(x)
+            x = x - layer.encode(x)[1]
 
     def encode(self, x: Tensor, codebooks: int | None = None) -> Tensor:
         """Codes ``[B, K, F]`` of `x` ``[B, D, F]`` from the first `codebooks` (None: all)."""

@@ -60,6 +60,7 @@ def synthesise(x: Tensor, window: int, step: int) -> Tensor:
     Its channels are the magnitude before a softplus, and a complex number that stands for the phase but may have any
     magnitude itself. The last `step` samples are those after the centre of the last spectrum.
     """
+    x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x  # spectra have no half precision
     shape = torch.hann_window(window, dtype=x.dtype, device=x.device)
     spectrum = functional.softplus(x[:, 0]) * torch.complex(x[:, 1], x[:, 2])
     return torch.istft(spectrum, window, step, window=shape, length=x.shape[-1] * step)[:, None]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from codecbench.models.blocks.learning import as_they_are
 from codecbench.models.training import losses, mel
 from codecbench.models.training.discriminators import Jury, Verdict
 from codecbench.models.training.discriminators_spectral import (
@@ -57,21 +58,22 @@ class Pass(NamedTuple):
 
 
 def reconstruct(
-    network: Any, x: Tensor, codebooks: Tensor | None, *, precision: torch.dtype = torch.float32, frozen: bool = False
-) -> Pass:
+    network: Any, x: Tensor, codebooks: Tensor | None, *, precision: torch.dtype = torch.float32, frozen: bool = False,
+    quantised: bool = True,
+) -> Pass:  # fmt: skip
     """Pass `x` ``[B, 1, T]`` of whole frames through `network`, each example by the first of `codebooks` ``[B]``.
 
-    With `frozen`, encoder and quantiser stay as they are. The quantiser works in single precision: nearest neighbours
-    and moving averages are no place to save.
+    With `frozen`, encoder and quantiser stay as they are; without `quantised`, frames do. The quantiser works in single
+    precision: nearest neighbours and moving averages are no place to save.
     """
     half = precision != torch.float32
     with torch.set_grad_enabled(not frozen and torch.is_grad_enabled()):
         with torch.autocast(x.device.type, precision, enabled=half):
             latent = network.encoder(x)
-        quantised = network.quantiser(latent.float(), codebooks)
+        made = network.quantiser(latent.float(), codebooks) if quantised else as_they_are(latent.float())
     with torch.autocast(x.device.type, precision, enabled=half):
-        output = getattr(network, "synthesis", network.decoder)(quantised.frames)
-    return Pass(_aligned(network, output.float(), x.shape[-1]), quantised)
+        output = getattr(network, "synthesis", network.decoder)(made.frames)
+    return Pass(_aligned(network, output.float(), x.shape[-1]), made)
 
 
 def _aligned(network: Any, output: Tensor, length: int) -> Tensor:

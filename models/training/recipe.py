@@ -44,6 +44,8 @@ class Recipe:
         adversarial_from: Part of the steps after which discriminators join.
         discriminator_share: Probability that they learn in a step.
         frozen_from: Part of the steps after which encoder and codebooks stay as they are: AudioDec's second stage.
+        quantised_from: Part of the steps before which frames pass as they are. A network that is quantised from the
+            start may never find a use for its frames: codebooks do not keep up with an encoder that learns fast.
         codebooks: They learn by ``averages`` or by ``gradient`` (DAC's always do).
         codebook_decay: Of the averages.
         dead_below: An entry is replaced when fewer frames take it than this part of an even share.
@@ -74,6 +76,7 @@ class Recipe:
     adversarial_from: float = 0.3
     discriminator_share: float = 1.0
     frozen_from: float = 1.0
+    quantised_from: float = 0.05
     codebooks: Literal["averages", "gradient"] = "averages"
     codebook_decay: float = 0.99
     dead_below: float = 0.4
@@ -91,6 +94,10 @@ class Recipe:
             return self.steps
         return round(self.adversarial_from * self.steps)
 
+    def quantised_step(self) -> int:
+        """The step from which frames are quantised."""
+        return round(self.quantised_from * self.steps)
+
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain JSON values."""
         return asdict(self)
@@ -101,12 +108,12 @@ LOSSES = ("waveform", "mel", "stft", "adversarial", "features", "commitment", "c
 RECIPES: dict[str, Recipe] = {
     "soundstream-small": Recipe(
         weights={"mel": 15.0, "adversarial": 1.0, "features": 100.0, "commitment": 1.0},
-        discriminators={"residual_stft": 8, "melgan_scales": 4}, dropout_share=1.0,
+        discriminators={"residual_stft": 8, "melgan_scales": 4}, dropout_share=0.5,
     ),
     "encodec-small": Recipe(
         weights={"waveform": 0.1, "mel": 2.0, "adversarial": 4.0, "features": 4.0, "commitment": 1.0}, balanced=True,
         relative_features=True, discriminators={"stft": 8}, discriminator_share=2 / 3,
-        dropout_share=1.0, dropout_choices=(1, 2, 4, 8), dropout_together=True, clip=1.0,
+        dropout_share=0.5, dropout_choices=(1, 2, 4, 8), dropout_together=True, clip=1.0,
     ),
     "audiodec-small": Recipe(
         weights={"mel": 45.0, "adversarial": 8.0, "features": 80.0, "commitment": 1.0}, mel="hifigan", game="squares",
@@ -131,11 +138,12 @@ RECIPES: dict[str, Recipe] = {
     ),
     "funcodec-small": Recipe(
         weights={"waveform": 1.0, "mel": 15.0, "adversarial": 1.0, "features": 100.0, "commitment": 1.0},
-        discriminators={"stft": 8}, dropout_share=1.0, dropout_choices=(1, 2, 4, 8), dropout_together=True,
+        discriminators={"stft": 8}, dropout_share=0.5, dropout_choices=(1, 2, 4, 8), dropout_together=True,
     ),
 }  # fmt: skip
 """The recipes of the small codecs: their papers' discriminators, games and ratios of weights.
 
+Half of the examples use all codebooks where a codec drops any, as in DAC: that helps its richest point.
 SoundStream, EnCodec and FunCodec have DAC's mel distance in place of squared logarithms, in which silence outweighs all
 else for as long as such short trainings last. The papers' forms can be asked for.
 """
@@ -144,6 +152,8 @@ else for as long as such short trainings last. The papers' forms can be asked fo
 def adapted(recipe: Recipe, path: Path | None, **changes: Any) -> Recipe:
     """`recipe` with what the YAML file at `path` and `changes` (but for None) say otherwise.
 
+    Weights are changed one by one: those of losses that are not named stay.
+
     Raises:
         UsageError: The file cannot be read, or says something that is not known or not possible.
     """
@@ -151,6 +161,8 @@ def adapted(recipe: Recipe, path: Path | None, **changes: Any) -> Recipe:
     source = str(path) if path else "the options"
     if unknown := sorted(given.keys() - recipe.to_json().keys()):
         raise UsageError(f"{source}: unknown setting {', '.join(unknown)}; known are {', '.join(recipe.to_json())}")
+    if isinstance(given.get("weights"), dict):
+        given["weights"] = {**recipe.weights, **given["weights"]}
     merged = replace(recipe, **given)
     return _checked(merged, source)
 
@@ -181,8 +193,8 @@ def _checked(recipe: Recipe, source: str) -> Recipe:
         "seconds is above 0": checked.seconds > 0,
         f"weights are of {', '.join(LOSSES)}": not checked.weights.keys() - set(LOSSES),
         "parts of the steps, shares and probabilities are from 0 to 1": all(
-            0 <= part <= 1 for part in (checked.adversarial_from, checked.frozen_from, checked.discriminator_share,
-                                        checked.dropout_share, checked.augmentation.mixing)
+            0 <= part <= 1 for part in (checked.adversarial_from, checked.frozen_from, checked.quantised_from,
+                                        checked.discriminator_share, checked.dropout_share, checked.augmentation.mixing)
         ),
         "speed is above 0": checked.augmentation.speed[0] > 0,
     }  # fmt: skip

@@ -26,6 +26,9 @@ from codecbench.models.training.losses import tell_apart
 from codecbench.models.training.objective import Objective, Pass, jury, reconstruct
 from codecbench.models.training.recipe import Recipe
 
+STARTING_BATCHES = 24
+"""As many hold three frames for each of 1024 entries, at 128 a batch."""
+
 
 def piece_length(recipe: Recipe) -> int:
     """Samples of a piece: whole frames."""
@@ -102,7 +105,12 @@ class Trainer:
             numbers = self.dropout.draw(recipe.batch, len(self.codec.card.streams), generator).to(self.device)
             frozen = step >= recipe.frozen_from * recipe.steps
             self._set_modes(frozen)
-            made = reconstruct(self.network, x, numbers, precision=self._precision, frozen=frozen)
+            if step == recipe.quantised_step():
+                self._start_codebooks()
+            made = reconstruct(
+                self.network, x, numbers, precision=self._precision, frozen=frozen,
+                quantised=step >= recipe.quantised_step(),
+            )  # fmt: skip
             playing = step >= recipe.adversarial_step()
             found = {}
             if playing and float(torch.rand((), generator=generator)) < recipe.discriminator_share:
@@ -123,6 +131,14 @@ class Trainer:
         self.network.train()
         self.network.encoder.train(not frozen)
         self.network.quantiser.train(not frozen)
+
+    @torch.no_grad()
+    def _start_codebooks(self) -> None:
+        """Show the codebooks more frames to start from than one batch has."""
+        batches = (self.corpus.batch(self.step + ahead, self.recipe.batch)[0] for ahead in range(STARTING_BATCHES))
+        frames = torch.cat([self.network.encoder(x.to(self.device)) for x in batches])
+        quantiser = self.network.quantiser
+        quantiser.start(frames) if hasattr(quantiser, "start") else quantiser(frames, None)
 
     def _judge(self, output: Tensor, target: Tensor) -> float:
         """Let the discriminators learn; return their loss."""
