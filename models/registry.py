@@ -19,6 +19,7 @@ from codecbench.models.base import System
 
 MODULES = (
     "codecbench.models.controls",
+    "codecbench.models.prompt_loop",
     "codecbench.models.ffmpeg",
     "codecbench.models.codec2",
     "codecbench.models.encodec",
@@ -40,6 +41,7 @@ MODULES = (
     "codecbench.models.twist",
     "codecbench.models.pgslm",
     "codecbench.models.dgslm",
+    "codecbench.models.speechprompt",
     "codecbench.models.stack_and_delay",
     "codecbench.models.musicgen_melody",
     "codecbench.models.audiolm",

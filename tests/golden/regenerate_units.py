@@ -183,14 +183,48 @@ def prosody(shapes: dict, found: dict) -> None:
         found[f"{name}_out"] = torch.cat(out, dim=-1)
 
 
+def prompted(speechprompt: Path, shapes: dict, found: dict) -> None:
+    torch.Tensor.cuda = lambda self, *_: self  # which the code asks for everywhere
+    from fairseq.data import Dictionary
+    from fairseq.models.transformer import TransformerConfig
+
+    code = load("prompt_decoder", speechprompt / "GSLM/prompt/fairseq_usr/transformer_prompt_decoder.py")
+    dictionary = Dictionary()
+    for unit in range(12):
+        dictionary.add_symbol(str(unit))
+    config = TransformerConfig()
+    for name, value in vars(arguments()).items():
+        if hasattr(config, name):
+            setattr(config, name, value)
+    config.decoder.embed_dim, config.decoder.input_dim, config.decoder.output_dim = 16, 16, 16
+    config.decoder.ffn_embed_dim, config.decoder.layers, config.decoder.attention_heads = 24, 3, 2
+    config.decoder.normalize_before, config.share_decoder_input_output_embed = True, True
+    tables = [torch.nn.ModuleList(torch.nn.Embedding(4, 16) for _ in range(3)) for _ in range(2)]
+    prompts = SimpleNamespace(
+        deep_prompt=True, prompt_length=4, dec_input_prompt=torch.nn.Embedding(4, 16), dec_key_prompt=tables[0],
+        dec_value_prompt=tables[1],
+    )  # fmt: skip
+    verbaliser = SimpleNamespace(linear_verbalizer=torch.nn.Linear(16, 4 + 3, bias=False), num_classes=3)
+    decoder = code.TransformerDecoderPromptBase(
+        config, dictionary, torch.nn.Embedding(16, 16, 1), prompts, torch.nn.Embedding(1, 16), verbaliser
+    )
+    filled(decoder, shapes, "prompted")
+    random = np.random.RandomState(SEED)
+    tokens = torch.from_numpy(random.randint(4, 16, (2, 9)))
+    tokens[:, 0], tokens[0, 5], tokens[1, 7] = 2, 0, 0
+    with torch.no_grad():
+        found["prompted_tokens"], found["prompted_out"] = tokens, decoder(tokens)[0]
+
+
 def main() -> None:
-    textlesslib, fairseq, _prompt = map(Path, sys.argv[1:4])
+    textlesslib, fairseq, speechprompt = map(Path, sys.argv[1:4])
     torch.set_num_threads(1)
     shapes, found = {}, {}
     vocoders(textlesslib, shapes, found)
     patch(fairseq)
     dialogue(shapes, found)
     prosody(shapes, found)
+    prompted(speechprompt, shapes, found)
     shapes["vocoders"] = VOCODERS
     shapes["seed"] = SEED
     (FOLDER / "units.json").write_text(json.dumps(shapes) + "\n")

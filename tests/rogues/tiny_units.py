@@ -9,6 +9,7 @@ from codecbench.models.dgslm import DGSLM
 from codecbench.models.gslm import GSLM
 from codecbench.models.pgslm import ContinuousProsody, DiscreteProsody
 from codecbench.models.speech_resynthesis import Hubert100, Hubert500, SpeechResynthesis
+from codecbench.models.speechprompt import SpeechPrompt, SpeechPromptV2
 from codecbench.models.twist import OPT, Twist, Twist7B, Twist350M
 
 HEARS: dict[str, Any] = {
@@ -90,3 +91,19 @@ class TinyPGSLMNumbers(ContinuousProsody):
     card = replace(ContinuousProsody.card, name="tiny-pgslm-numbers")
     size = (32, 2, 4, 64)
     features, vocoder_shape = HEARS, PITCHED
+
+
+class TinySpeechPrompt(SpeechPrompt):
+    """SpeechPrompt."""
+
+    card = replace(SpeechPrompt.card, name="tiny-speechprompt")
+    size, length = (32, 2, 4, 64), 6
+    features, vocoder_shape = HEARS, SPEAKS
+
+
+class TinySpeechPromptV2(SpeechPromptV2):
+    """SpeechPrompt's second version."""
+
+    card = replace(SpeechPromptV2.card, name="tiny-speechprompt-v2")
+    size = (32, 2, 4, 64)
+    features, vocoder_shape = HEARS, SPEAKS
