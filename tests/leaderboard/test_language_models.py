@@ -188,6 +188,25 @@ def test_models_alone_make_a_site(make_run: MakeRun, tmp_path: Path) -> None:
     assert source.count("<table") == 2
 
 
+def test_hostile_facts_of_models_are_text(make_run: MakeRun, tmp_path: Path) -> None:
+    bad = '"><script>window.XSS=1</script>{{7*7}}\u202e'
+
+    def hostile(draft: Any) -> None:
+        with_models(draft)
+        for card in draft.facts["systems"].values():
+            card |= {"codec": bad, "tasks": [bad]}
+        for dataset in draft.facts["datasets"].values():
+            dataset |= {"task": bad, "protocol": bad} if "task" in dataset else {}
+
+    site = build([make_run(systems={}, datasets=(), items=1, metrics=["wer"], edit=hostile)], tmp_path / "site").parent
+    pages = {path: path.read_text(encoding="utf-8") for path in site.rglob("*.html")}
+    assert sum("window.XSS=1" in source for source in pages.values()) > 5
+    for path, source in pages.items():
+        assert "<script>window" not in source, path
+        assert "\u202e" not in source, path
+        assert not re.findall(r"\b49\b", source), path
+
+
 def test_the_terminal_shows_tasks_without_bitrates(run: Path) -> None:
     shown = render(read_runs([run]))
     part = shown[shown.index("Go_On: 12 requests") :]
