@@ -115,7 +115,8 @@ class MusicGen(SpeechLM):
 
         size = cls.size
         backbone = codebook_lm.musicgen(size.dimension, size.layers, size.heads)
-        return codebook_lm.CodebookLMShape(backbone, len(cls.card.streams), CODEBOOK_SIZE, size.text[0])
+        streams = cls.card.streams
+        return codebook_lm.CodebookLMShape(backbone, len(streams), streams[0].codebook_size, size.text[0])
 
     @classmethod
     def build(cls, seed: int) -> Networks:
@@ -169,7 +170,7 @@ class MusicGen(SpeechLM):
     def delays(self) -> tuple[int, ...]:
         """Steps by which each codebook is late; in stereo, left and right take turns."""
         channels = self.card.channels or 1
-        return tuple(k // channels for k in range(channels * CODEBOOKS))
+        return tuple(k // channels for k in range(len(self.card.streams)))
 
     def melodies(self, requests: Sequence[Request]) -> Sequence[Melody]:  # noqa: ARG002 - it hears none
         """What each request is to follow, of a model that hears melodies."""
@@ -233,7 +234,7 @@ class MusicGen(SpeechLM):
         if not frames:
             return Clip(np.zeros((channels, 0), np.float32), rate)
         with torch.inference_mode():
-            parts = codes.view(CODEBOOKS, channels, -1).transpose(0, 1)
+            parts = codes.view(-1, channels, codes.shape[1]).transpose(0, 1)
             audio = torch.cat([self._codec.decode(own[None])[0] for own in parts])[:, -frames * self.hop :]
         return Clip(np.ascontiguousarray(audio.cpu().numpy()), rate)
 

@@ -12,6 +12,7 @@ recording, with a network for that; here, as in ``transformers``, it is left to 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from codecbench.audio import Clip
 from codecbench.models.base import Request
-from codecbench.models.musicgen import CODEBOOK_SIZE, FRAME_RATE, LARGE, MEDIUM, WINDOW, MusicGen, musicgen_card
+from codecbench.models.musicgen import FRAME_RATE, LARGE, MEDIUM, WINDOW, MusicGen, musicgen_card
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,11 +38,9 @@ class Melodious(MusicGen):
         from codecbench.models.blocks import codebook_lm
         from codecbench.models.blocks.chroma import CLASSES
 
-        size = cls.size
+        size, plain = cls.size, super().shape()
         backbone = codebook_lm.musicgen(size.dimension, size.layers, size.heads, cross=False)
-        return codebook_lm.CodebookLMShape(
-            backbone, len(cls.card.streams), CODEBOOK_SIZE, size.text[0], melody=CLASSES
-        )  # fmt: skip
+        return replace(plain, backbone=backbone, melody=CLASSES)
 
     def melodies(self, requests: Sequence[Request]) -> Sequence[Melody]:
         """What each request is to follow."""

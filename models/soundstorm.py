@@ -100,7 +100,8 @@ class SoundStorm(AudioLM):
             backbone = t5_decoder(size.dimension, size.layers, size.heads)
             semantic = Stage(backbone, (Range("text", 256),), Range("semantic", size.units), ends=True)
         acoustic = cls.conformer.network(size.units, len(streams), streams[0].codebook_size, seed)
-        stages = SoundStormStages(semantic, acoustic)
+        hop = (cls.card.sample_rate or 0) // int(streams[0].frame_rate or 1)
+        stages = SoundStormStages(semantic, acoustic, size.unit_hop // hop)
         return torch.nn.ModuleDict({"stages": stages, "units": cls.tokeniser(seed), "codec": cls.acoustic(seed)})
 
     def told(self, request: Request) -> Mapping[str, Tensor]:
@@ -130,8 +131,8 @@ class SoundStorm(AudioLM):
         from codecbench.models.blocks import masked_lm
 
         past, new = torch.split(said.tokens[0], [said.tokens.shape[1] - said.new, said.new])
-        count = min(frames, said.new * (self.size.unit_hop // self.codec.hop))
-        spread = [masked_lm.stretch(past, prompt.shape[1]), masked_lm.stretch(new, count)]
+        count = min(frames, said.new * self.stages.ratio)
+        spread = [self.stages.spread(past, prompt.shape[1]), self.stages.spread(new, count)]
         wanted = functional.pad(prompt, (0, count), value=masked_lm.UNKNOWN)
         passes = [FIRST_PASSES] + [1] * (len(prompt) - 1)
         return masked_lm.fill(self.stages.acoustic, torch.cat(spread), wanted, passes, partial(draw, request))

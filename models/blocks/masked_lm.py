@@ -199,11 +199,12 @@ class SoundStormStages(nn.Module):
     Args:
         semantic: The first, a `Stage` that may be given ``text``, as bytes.
         acoustic: The second.
+        ratio: Frames for which a semantic token stands.
     """
 
-    def __init__(self, semantic: Stage, acoustic: MaskedLM) -> None:
+    def __init__(self, semantic: Stage, acoustic: MaskedLM, ratio: int) -> None:
         super().__init__()
-        self.semantic, self.acoustic = semantic, acoustic
+        self.semantic, self.acoustic, self.ratio = semantic, acoustic, ratio
 
     def simplified(self, units: Tensor) -> Tensor:
         """Semantic tokens ``[1, F]`` as the first network sees `units` ``[F]``: all of them."""
@@ -223,11 +224,10 @@ class SoundStormStages(nn.Module):
         """
         told = [{} for _ in units] if given is None else given
         semantic = self.semantic.loss([self.semantic.prefix(own) for own in told], [own[None] for own in units])
-        spread = [stretch(own, part.shape[1]) for own, part in zip(units, codes, strict=True)]
+        spread = [self.spread(own, part.shape[1]) for own, part in zip(units, codes, strict=True)]
         return semantic + self.acoustic.loss(spread, codes, random)
 
-
-def stretch(units: Tensor, frames: int) -> Tensor:
-    """`units` ``[U]`` as one of each of `frames` ``[F]``: each as often as there are more frames than units."""
-    ratio = max(1, round(frames / max(1, len(units))))
-    return units[(torch.arange(frames, device=units.device) // ratio).clamp(max=len(units) - 1)]
+    def spread(self, units: Tensor, frames: int) -> Tensor:
+        """`units` ``[U]``, one at least, as one of each of `frames` ``[F]``; the last stands for all that are left."""
+        places = torch.arange(frames, device=units.device) // self.ratio
+        return units[places.clamp(max=len(units) - 1)]

@@ -182,13 +182,13 @@ def test_likelihood_by_hand() -> None:
         np.testing.assert_allclose(found[k].numpy(), expected, rtol=1e-4)
 
 
-def test_stretched_units() -> None:
-    units = torch.tensor([3, 1, 4])
-    assert masked_lm.stretch(units, 6).tolist() == [3, 3, 1, 1, 4, 4]
-    assert masked_lm.stretch(units, 7).tolist() == [3, 3, 1, 1, 4, 4, 4]
-    assert masked_lm.stretch(units, 5).tolist() == [3, 3, 1, 1, 4]
-    assert masked_lm.stretch(units, 3).tolist() == [3, 1, 4]
-    assert masked_lm.stretch(units[:0], 0).tolist() == []
+def test_a_unit_stands_for_two_frames() -> None:
+    semantic = Stage(t5_decoder(32, 1, 4), (), Range("semantic", 20), ends=True)
+    stages, units = SoundStormStages(semantic, NETWORK, 2), torch.tensor([3, 1, 4])
+    assert stages.spread(units, 6).tolist() == [3, 3, 1, 1, 4, 4]
+    assert stages.spread(units, 8).tolist() == [3, 3, 1, 1, 4, 4, 4, 4]
+    assert stages.spread(units, 5).tolist() == [3, 3, 1, 1, 4]
+    assert stages.spread(units[:0], 0).tolist() == []
 
 
 def test_it_learns_four_examples() -> None:
@@ -196,7 +196,7 @@ def test_it_learns_four_examples() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         semantic = Stage(t5_decoder(32, 2, 4), (Range("text", 256),), Range("semantic", 20), ends=True)
-    stages = SoundStormStages(semantic, network)
+    stages = SoundStormStages(semantic, network, 2)
     units, codes = [tokens(20, 4, seed=s) for s in range(4)], [tokens(16, 3, 8, seed=s) for s in range(4)]
     texts = [{"text": torch.tensor([list(word.encode())])} for word in ("one", "two", "three", "four")]
     random = torch.Generator().manual_seed(0)
@@ -214,7 +214,7 @@ def test_it_learns_four_examples() -> None:
         assert over
         assert torch.equal(said[0], unit)
         found = masked_lm.fill(
-            network, masked_lm.stretch(said[0], 8), unknown(own[:, :2], 6), [4, 1, 1], lambda x: x.argmax(dim=-1)
+            network, stages.spread(said[0], 8), unknown(own[:, :2], 6), [4, 1, 1], lambda x: x.argmax(dim=-1)
         )
         assert (found == own).float().mean() > 0.8  # by chance 1 / 16, of what is unknown
 
