@@ -29,6 +29,10 @@ class CodecTokens:
         self.network, self.codebooks, self.hop, self.sample_rate = network, codebooks, hop, sample_rate
         self._device = device
 
+    def frames(self, seconds: float) -> int:
+        """Whole frames in `seconds`."""
+        return int(seconds * self.sample_rate / self.hop + 1e-6)
+
     def encode(self, clip: Clip | None) -> Tensor:
         """Codes ``[K, F]`` of a clip; of none, none."""
         import torch

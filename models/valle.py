@@ -124,7 +124,7 @@ class ValleSystem(SpeechLM):
             self.check(request)
         if not requests:
             return []
-        limit = int(sampling.max_seconds * SAMPLE_RATE / self.codec.hop + 1e-6)
+        limit = self.codec.frames(sampling.max_seconds)
         prompts = [self.prompt(request) for request in requests]
         draw = self.drawer(requests, sampling)
         found = self.lm.generate(prompts, limit, draw, use_cache=self.use_cache)
@@ -172,7 +172,7 @@ class ValleSystem(SpeechLM):
         if request.task != "continuation":
             return self.codec.decode(codes)
         whole = self.codec.decode(torch.cat([prompt.codes, codes], dim=1))
-        return Clip(whole.samples[:, prompt.codes.shape[1] * self.codec.hop :].copy(), SAMPLE_RATE)
+        return Clip(whole.samples[:, prompt.codes.shape[1] * self.codec.hop :].copy(), whole.sample_rate)
 
     def drawer(
         self, requests: Sequence[Request], sampling: Sampling

@@ -24,7 +24,7 @@ from codecbench.models.base import Likelihood, LoadOptions, Request, Response, S
 from codecbench.models.codec_tokens import CodecTokens, encodec_24khz
 from codecbench.models.limits import GIVES_TEXT, TRANSLATES, check_clip, check_request, check_sampling
 from codecbench.models.phonemes import BYTES, FIRST_BYTE, read_bytes
-from codecbench.models.valle import LIBRILIGHT, SAMPLE_RATE, card
+from codecbench.models.valle import LIBRILIGHT, card
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -143,24 +143,22 @@ class Viola(SpeechLM):
         """The speech that `requests` ask for; of translations, the words are found first."""
         import torch
 
-        translated = [request for request in requests if request.task == "s2st"]
+        known = [replace(own, source_language=LANGUAGES[_languages(own)[1]]) for own in requests]
+        translated = [own for own in known if own.task == "s2st"]
         heard = iter(self._write([replace(own, task="asr", language=own.source_language) for own in translated
                                   if not own.transcript], sampling))  # fmt: skip
         said = iter(self._write([replace(own, task="s2tt") for own in translated], sampling))
         asked, spent = [], []
-        for own in requests:
+        for own in known:
             before = []
             if own.task == "s2st":
                 before = [next(said)] if own.transcript else [next(said), next(heard)]
-                transcript = own.transcript or before[1].text
-                source = own.source_language or LANGUAGES[_languages(own)[1]]
-                own = replace(own, task="tts", text=before[0].text, transcript=transcript, source_language=source)
+                own = replace(own, task="tts", text=before[0].text, transcript=own.transcript or before[1].text)
             asked.append(own)
             spent.append(sum(response.tokens for response in before))
         questions = [self.question(own) for own in asked]
         allowed = torch.arange(self.lm.shape.end + 1, device=self._device) >= self.lm.shape.text
-        limit = int(sampling.max_seconds * SAMPLE_RATE / self.codec.hop + 1e-6)
-        draw = _drawer(asked, sampling, allowed)
+        limit, draw = self.codec.frames(sampling.max_seconds), _drawer(asked, sampling, allowed)
         found = _tokens(self.lm.causal, questions, limit, draw, use_cache=self.use_cache)
         responses = []
         for question, (tokens, ended), more in zip(questions, found, spent, strict=True):

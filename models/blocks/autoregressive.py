@@ -70,7 +70,7 @@ def generate(
     for step in range(limit):
         whole = cache is None or step == 0
         counts = lengths + step if whole else torch.ones_like(lengths)
-        padded = nn.utils.rnn.pad_sequence(steps if whole else [own[-1:] for own in steps], batch_first=True)
+        padded = nn.utils.rnn.pad_sequence(steps, batch_first=True)
         hidden = network.backbone(padded, cache=cache, counts=counts, prefix=prefix)
         logits = network.head(hidden[rows, counts - 1])
         for b, own in enumerate(found):
@@ -80,8 +80,8 @@ def generate(
         if all(ended):
             break
         tokens = torch.tensor([[0 if over else own[-1]] for own, over in zip(found, ended, strict=True)])
-        new = network.embed(tokens.to(places.device), places + step, manner)
-        steps = [torch.cat([own, more]) for own, more in zip(steps, new, strict=True)]
+        new = list(network.embed(tokens.to(places.device), places + step, manner))
+        steps = new if cache is not None else [torch.cat(pair) for pair in zip(steps, new, strict=True)]
     return [(own[:-1] if over else own, over) for own, over in zip(found, ended, strict=True)]
 
 

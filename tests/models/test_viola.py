@@ -222,8 +222,8 @@ def test_text_is_text_and_speech_is_speech(model: Viola) -> None:
 
 def test_speech_is_translated_by_the_tasks_in_turn(model: Viola) -> None:
     audio = noise(10)
-    (words,) = model.generate([Request("s2tt", audio=audio, language="en")], GREEDY)
-    (heard,) = model.generate([Request("asr", audio=audio, language="zh")], GREEDY)
+    (words,) = model.generate([Request("s2tt", audio=audio, language="en", source_language="zh")], GREEDY)
+    (heard,) = model.generate([Request("asr", audio=audio, language="zh", source_language="zh")], GREEDY)
     speak = Request("tts", text=words.text, audio=audio, transcript=heard.text, language="en", source_language="zh")
     (expected,) = model._speak([speak], GREEDY)  # the random model's words are too odd for a request
     (found,) = model.generate([Request("s2st", audio=audio, language="en")], GREEDY)
@@ -231,6 +231,28 @@ def test_speech_is_translated_by_the_tasks_in_turn(model: Viola) -> None:
     assert found.audio is not None
     np.testing.assert_array_equal(found.audio.samples, expected.audio.samples)
     assert found.tokens == expected.tokens + words.tokens + heard.tokens
+
+
+def test_languages_of_a_translation(model: Viola, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked in turn; without a source language, it is the other one. A transcript is taken as it is."""
+    asked: list[Request] = []
+    question = model.question
+
+    def listen(request: Request) -> Question:
+        asked.append(request)
+        return question(request)
+
+    monkeypatch.setattr(model, "question", listen)
+    model.generate([Request("s2st", audio=noise(5), language="en")], GREEDY)
+    assert [(own.task, own.language, own.source_language) for own in asked] == [
+        ("asr", "zh", "zh"), ("s2tt", "en", "zh"), ("tts", "en", "zh"),
+    ]  # fmt: skip
+    asked.clear()
+    model.generate([Request("s2st", audio=noise(5), language="zh", transcript="words")], GREEDY)
+    assert [(own.task, own.language, own.source_language) for own in asked] == [
+        ("s2tt", "zh", "en"), ("tts", "zh", "en"),
+    ]  # fmt: skip
+    assert asked[-1].transcript == "words"
 
 
 def test_what_it_refuses(model: Viola) -> None:
