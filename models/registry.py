@@ -42,6 +42,7 @@ MODULES = (
     "codecbench.models.pgslm",
     "codecbench.models.dgslm",
     "codecbench.models.speechprompt",
+    "codecbench.models.speechgen",
     "codecbench.models.stack_and_delay",
     "codecbench.models.musicgen_melody",
     "codecbench.models.audiolm",

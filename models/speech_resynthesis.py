@@ -8,6 +8,7 @@ system                                  units                                   
 ======================================  ==========================================  ======  =======================
 ``speech_resynthesis_hubert100``        100 of HuBERT Base, layer 6                 50      LJSpeech
 ``speech_resynthesis_hubert500``        500 of HuBERT Base, layer 9 (Expresso)      50      the first of Expresso's
+``speech_resynthesis_mhubert1000``      1000 of the multilingual HuBERT, layer 11   50      LJSpeech
 ``speech_resynthesis_mhubert500_25hz``  500 of TWIST's multilingual HuBERT          25      LJSpeech
 ======================================  ==========================================  ======  =======================
 
@@ -53,6 +54,22 @@ HUBERT_500 = (
     ),
 )  # fmt: skip
 """Codebook and vocoder."""
+
+MHUBERT = f"{unit_files.S2ST}/mhubert_vp_en_es_fr_it3_400k_layer11_km1000_lj"
+MHUBERT_1000 = (
+    WeightFile(
+        "mhubert-base-vp_en_es_fr.pt", f"{unit_files.FAIR}/hubert/mhubert_base_vp_en_es_fr_it3.pt",
+        "23527cd6311a6617bfa199f574e2eed478cd6a58a634f4007165c10ec0019832", unit_files.MIT,
+    ),
+    WeightFile(
+        "mhubert-base-vp_en_es_fr-L11-km1000.bin",
+        f"{unit_files.FAIR}/hubert/mhubert_base_vp_en_es_fr_it3_L11_km1000.bin",
+        "c70f5416c38044d0c20e33fdeedf4533974a8ac4029985cdef3b755038381a0b", unit_files.MIT,
+    ),
+    WeightFile("mhubert-L11-km1000-lj.pt", f"{MHUBERT}/g_00500000", licence=unit_files.MIT),
+    WeightFile("mhubert-L11-km1000-lj.json", f"{MHUBERT}/config.json", licence=unit_files.MIT),
+)  # fmt: skip
+"""Features, codebook and vocoder."""
 
 
 class SpeechResynthesis(Codec):
@@ -130,7 +147,7 @@ def _card(name: str, units: int, rate: float, files: tuple[WeightFile, ...], dat
         name=f"speech_resynthesis_{name}", kind="codec", family="Speech resynthesis", track="official",
         sample_rate=16_000, channels=1, points=(unit_files.point(stream),), streams=(stream,), causal=False,
         weights=files, weights_licence=files[-1].licence, training_data=data,
-        contamination="HuBERT is trained on the training parts of LibriSpeech", paper="arXiv:2104.00355",
+        contamination=f"HuBERT is trained on the training parts of {data[0]}", paper="arXiv:2104.00355",
     )  # fmt: skip
 
 
@@ -153,6 +170,13 @@ class Hubert500(SpeechResynthesis):
     vocoder_shape: ClassVar[Mapping[str, Any]] = {"speakers": 200, "styles": 100}
 
 
+class Mhubert1000(SpeechResynthesis):
+    """1000 units of a HuBERT of English, Spanish and French, 50 Hz, spoken by LJSpeech's voice."""
+
+    card = _card("mhubert1000", 1000, 50, MHUBERT_1000, ("VoxPopuli", "LJSpeech"))
+    features: ClassVar[Mapping[str, Any]] = {"layer": 11}
+
+
 class Mhubert500(SpeechResynthesis):
     """500 units of the multilingual HuBERT of TWIST, 25 Hz, spoken by LJSpeech's voice."""
 
@@ -165,4 +189,4 @@ class Mhubert500(SpeechResynthesis):
     vocoder_shape: ClassVar[Mapping[str, Any]] = SPEAKS
 
 
-SYSTEMS = (Hubert100, Hubert500, Mhubert500)
+SYSTEMS = (Hubert100, Hubert500, Mhubert1000, Mhubert500)

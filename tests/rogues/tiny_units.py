@@ -9,6 +9,7 @@ from codecbench.models.dgslm import DGSLM
 from codecbench.models.gslm import GSLM
 from codecbench.models.pgslm import ContinuousProsody, DiscreteProsody
 from codecbench.models.speech_resynthesis import Hubert100, Hubert500, SpeechResynthesis
+from codecbench.models.speechgen import SpeechGen
 from codecbench.models.speechprompt import SpeechPrompt, SpeechPromptV2
 from codecbench.models.twist import OPT, Twist, Twist7B, Twist350M
 
@@ -107,3 +108,11 @@ class TinySpeechPromptV2(SpeechPromptV2):
     card = replace(SpeechPromptV2.card, name="tiny-speechprompt-v2")
     size = (32, 2, 4, 64)
     features, vocoder_shape = HEARS, SPEAKS
+
+
+class TinySpeechGen(SpeechGen):
+    """SpeechGen."""
+
+    card = replace(SpeechGen.card, name="tiny-speechgen")
+    size: ClassVar[dict[str, Any]] = {"dimension": 32, "layers": 2, "heads": 4, "hidden": 64}
+    features, vocoder_shape, length = HEARS, SPEAKS, 5
