@@ -34,6 +34,7 @@ MODULES = (
     "codecbench.models.funcodec",
     "codecbench.models.musicgen",
     "codecbench.models.uniaudio",
+    "codecbench.models.audiopalm",
     "codecbench.models.lauragpt",
     "codecbench.models.lauratts",
     "codecbench.models.speech_resynthesis",
