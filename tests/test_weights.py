@@ -253,3 +253,49 @@ def test_load_state_names_wrong_shapes(module: torch.nn.Module) -> None:
     state["c.weight"] = torch.ones(3, 2)
     with pytest.raises(InvalidSystem, match=r"does not fit the model: size mismatch for c.weight: .*3, 2.*2, 3"):
         weights.load_state(module, state, Path("x.th"))
+
+
+REPOSITORY = WeightFile("small", "https://huggingface.co/owner/small", revision="main")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """The repositories and revisions that were asked for, of a hub where each has a file and a folder of one."""
+    asked: list[tuple[str, str]] = []
+
+    def snapshot_download(name: str, *, revision: str, local_dir: Path, ignore_patterns: list[str]) -> str:
+        asked.append((name, revision))
+        assert "*.onnx" in ignore_patterns
+        if name == "owner/closed":
+            raise OSError("403: no rights\nand more")
+        for path in ("config.json", "part/model.safetensors", ".cache/huggingface/lock"):
+            (local_dir / path).parent.mkdir(parents=True, exist_ok=True)
+            (local_dir / path).write_text(path)
+        return str(local_dir)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    return asked
+
+
+def test_a_repository_is_a_folder_whose_files_are_pinned(hub: list[tuple[str, str]], cache: Path) -> None:
+    assert weights.local_path(REPOSITORY) is None
+    (cache / "weights" / "small").mkdir(parents=True)
+    (cache / "weights" / "small" / "config.json").write_text("interrupted")
+    assert weights.local_path(REPOSITORY) is None
+    with pytest.raises(InvalidSystem, match="`codecbench weights get some_lm`"):
+        weights.resolve("some_lm", REPOSITORY)
+    path = weights.get(REPOSITORY)
+    assert weights.get(REPOSITORY) == weights.resolve("some_lm", REPOSITORY) == path == cache / "weights" / "small"
+    assert hub == [("owner/small", "main")]
+    (path / ".cache" / "huggingface" / "lock").write_text("the client's own")
+    weights.verify(REPOSITORY)
+    (path / "part" / "model.safetensors").write_text("other weights")
+    with pytest.raises(InfrastructureError, match=r"not the published file: .*pinned in"):
+        weights.resolve("some_lm", REPOSITORY)
+
+
+def test_a_repository_that_cannot_be_had_is_one_line(hub: list[tuple[str, str]]) -> None:  # noqa: ARG001
+    closed = WeightFile("closed", "https://huggingface.co/owner/closed", revision="v1")
+    with pytest.raises(InfrastructureError, match=r"cannot download .*owner/closed at v1: 403: no rights$"):
+        weights.get(closed)
+    assert weights.local_path(closed) is None

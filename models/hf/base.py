@@ -9,6 +9,7 @@ as a repetition penalty, stays as released.
 
 from __future__ import annotations
 
+import random
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -114,7 +115,7 @@ class Pretrained(SpeechLM):
             raise ValueError(f"{self.card.name} gives no likelihood of audio")
         for clip in items:
             check_clip(self.card, clip, self.shortest)
-        with torch.no_grad():
+        with torch.no_grad(), seeded(0, self.device):
             return [self.score(clip) for clip in items]
 
     def parameters(self) -> int:
@@ -176,16 +177,23 @@ def seed_of(request: Request, sampling: Sampling) -> int:
 
 @contextmanager
 def seeded(seed: int, device: str = "cpu") -> Iterator[None]:
-    """Run the body with torch's generators of the CPU and of `device` at `seed`; then they are as they were."""
+    """Run the body with torch's generators of the CPU and of `device` at `seed`; then they are as they were.
+
+    So is Python's, which some decoders draw from to no effect.
+    """
     import torch
 
     used = torch.device(device)
     places = [torch.cuda.current_device() if used.index is None else used.index] if used.type == "cuda" else []
-    with torch.random.fork_rng(devices=places):
-        torch.default_generator.manual_seed(seed)
-        for place in places:
-            torch.cuda.default_generators[place].manual_seed(seed)
-        yield
+    before = random.getstate()
+    try:
+        with torch.random.fork_rng(devices=places):
+            torch.default_generator.manual_seed(seed)
+            for place in places:
+                torch.cuda.default_generators[place].manual_seed(seed)
+            yield
+    finally:
+        random.setstate(before)
 
 
 def read_model(name: str, folder: Path, *, plain: bool = False) -> Any:

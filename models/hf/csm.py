@@ -15,6 +15,8 @@ from codecbench.models.hf import mimi
 from codecbench.models.hf.base import Pretrained, bytes_tokenizer, decoding, repository
 
 CODEBOOKS, SPEAKER = 32, "0"
+UNSPOKEN = [2048, 2049, 2050]
+"""Entries of its vocabulary that its codec has none for."""
 TEMPLATE = (
     "{% for m in messages %}{% for c in m['content'] %}{% if c['type'] == 'text' %}<s>[{{ m['role'] }}]{{ c['text'] }}"
     "</s>{% else %}<|AUDIO|><|audio_eos|>{% endif %}{% endfor %}{% endfor %}"
@@ -49,7 +51,8 @@ class CSM1B(Pretrained):
         audio, end = tokenizer.convert_tokens_to_ids(["<|AUDIO|>", "<|audio_eos|>"])
         config = CsmConfig(
             **size, text_vocab_size=len(tokenizer), audio_token_id=audio, audio_eos_token_id=end, bos_token_id=1,
-            pad_token_id=0, codec_config=mimi.tiny(CODEBOOKS), depth_decoder_config={**size, "backbone_hidden_size": 16},
+            pad_token_id=0, codec_config=mimi.tiny(CODEBOOKS),
+            depth_decoder_config={**size, "backbone_hidden_size": 16},
         )  # fmt: skip
         model = CsmForConditionalGeneration(config)
         mimi.spread(model.codec_model)
@@ -61,7 +64,7 @@ class CSM1B(Pretrained):
         frames = int(sampling.max_seconds * mimi.FRAME_RATE + 1e-6)
         if not frames:
             return Response(self.nothing, ended=False)
-        choice = decoding(sampling)
+        choice = {**decoding(sampling), "suppress_tokens": UNSPOKEN}
         found = self.model.generate(
             **self.read_aloud(request), **choice, **{f"depth_decoder_{name}": value for name, value in choice.items()},
             max_new_tokens=frames, output_audio=True, return_dict_in_generate=True,

@@ -77,7 +77,8 @@ class Dia1B6(Pretrained):
 
     def parameters(self) -> int:
         """Of the language model and the codec."""
-        return super().parameters() + sum(p.numel() for p in self.processor.audio_tokenizer.parameters())
+        codec: int = sum(p.numel() for p in self.processor.audio_tokenizer.parameters())
+        return super().parameters() + codec
 
     def answer(self, request: Request, sampling: Sampling) -> Response:
         """The text, read aloud."""

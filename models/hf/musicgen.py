@@ -51,19 +51,23 @@ class MusicGenHF(Pretrained):
             inputs["decoder_input_ids"] = prompt
         if not frames:
             return Response(self.nothing)
+        guidance = sampling.guidance if said and sampling.guidance > 1 else None
         samples = self.model.generate(
-            **inputs, **decoding(sampling), guidance_scale=sampling.guidance if said and sampling.guidance > 1 else None,
-            max_new_tokens=frames + CODEBOOKS - 1,
-        )[0]  # fmt: skip
+            **inputs, **decoding(sampling), guidance_scale=guidance, max_new_tokens=frames + CODEBOOKS - 1
+        )[0]
         return Response(self.clip(samples[:, -frames * HOP :], sampling), tokens=frames * len(self.card.streams))
 
     def hear(self, request: Request, said: bool) -> dict[str, Any]:
         """What the model is told, besides the beginning of the music."""
         if said:
             return self.take(self.processor(text=[request.text], return_tensors="pt", padding=True))
-        silent = dict(self.model.get_unconditional_inputs(1))
-        silent.pop("guidance_scale")
-        return silent
+        return self.silence()
+
+    def silence(self) -> dict[str, Any]:
+        """What stands for no text."""
+        inputs = dict(self.model.get_unconditional_inputs(1))
+        del inputs["guidance_scale"]
+        return inputs
 
     def encode(self, clip: Clip) -> Tensor:
         """Codes ``[K, F]`` of a clip; in stereo, each codebook's left and right in turn."""
@@ -95,9 +99,7 @@ class MusicGenHF(Pretrained):
 
     def logits(self, steps: Tensor) -> Tensor:
         """Logits ``[K, S, N]`` after each of the delayed `steps` ``[K, S]``, without a text."""
-        silent = dict(self.model.get_unconditional_inputs(1))
-        silent.pop("guidance_scale")
-        return cast("Tensor", self.model(**silent, decoder_input_ids=steps, use_cache=False).logits)
+        return cast("Tensor", self.model(**self.silence(), decoder_input_ids=steps, use_cache=False).logits)
 
 
 class MusicGenMelodyHF(MusicGenHF):
@@ -125,9 +127,16 @@ class MusicGenMelodyHF(MusicGenHF):
         """The text, if any, and the melody."""
         if request.reference is None:
             return super().hear(request, said)
-        mono = request.reference.samples.mean(axis=0)
-        text = [request.text] if said else None
-        return self.take(self.processor(audio=mono, sampling_rate=RATE, text=text, return_tensors="pt", padding=True))
+        told = super().hear(request, said)
+        chroma = self.processor(audio=request.reference.samples[0], sampling_rate=RATE, return_tensors="pt")
+        return {**told, **self.take(chroma)}
+
+    def silence(self) -> dict[str, Any]:
+        """A token that is masked: a vector of zeros, and no melody."""
+        import torch
+
+        nothing = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+        return {"input_ids": nothing, "attention_mask": nothing}
 
     def logits(self, steps: Tensor) -> Tensor:
         """As of MusicGen, without the vectors that stand before the codes."""

@@ -68,12 +68,7 @@ class Qwen(Pretrained):
     @property
     def longest(self) -> int:
         """Tokens that an answer may have."""
-        return min(LONGEST_ANSWER, self.writer.generation_config.max_new_tokens or LONGEST_ANSWER)
-
-    @property
-    def writer(self) -> Any:
-        """The part that writes."""
-        return self.model
+        return min(LONGEST_ANSWER, self.model.generation_config.max_new_tokens or LONGEST_ANSWER)
 
     def told(self, found: Any, asked: int) -> Response:
         """The answer in the tokens ``[1, N]``, of which the first `asked` are the question."""
@@ -125,11 +120,6 @@ class QwenOmni(Qwen):
     shortest = 24_000 // 10
     frame_rate = 50
 
-    @property
-    def writer(self) -> Any:
-        """The part that writes."""
-        return self.model.thinker
-
     @classmethod
     def tiny(cls) -> tuple[Any, Any]:
         """Of one layer each."""
@@ -163,11 +153,15 @@ class QwenOmni(Qwen):
                     "enc_attention_channels": 8, "enc_se_channels": 8,
                 },
                 "bigvgan_config": {
-                    "upsample_initial_channel": 64, "resblock_kernel_sizes": [3], "resblock_dilation_sizes": [[1, 3, 5]],
+                    "upsample_initial_channel": 64, "resblock_kernel_sizes": [3],
+                    "resblock_dilation_sizes": [[1, 3, 5]],
                 },
             },
         ))  # fmt: skip
-        model.thinker.generation_config.max_new_tokens = 12
+        vocoder = model.token2wav.code2wav_bigvgan_model
+        for weight in (weight for weight in vocoder.parameters() if weight.ndim == 3):
+            weight.normal_(0, 0.2)  # as built, it is all but silent
+        model.generation_config.max_new_tokens = 12
         model.speaker_map["Chelsie"] = {
             "bos_token": 1, "cond": torch.randn(1, 8), "ref_mel": torch.randn(1, 30, 80),
         }  # fmt: skip
@@ -211,8 +205,13 @@ class Hearing:
         self.extractor, self.tokenizer = extractor, tokenizer
 
     def __call__(
-        self, text: Sequence[str], audio: Sequence[Any] = (), *, sampling_rate: int = HEARS_AT, return_tensors: str = "pt"
-    ) -> Any:  # fmt: skip
+        self,
+        text: Sequence[str],
+        audio: Sequence[Any] = (),
+        *,
+        sampling_rate: int = HEARS_AT,
+        return_tensors: str = "pt",
+    ) -> Any:
         """Inputs as of `Qwen2_5OmniProcessor`."""
         from transformers import BatchFeature
 

@@ -53,6 +53,7 @@ class Seamless(Pretrained):
         model = kind(kind.config_class(**SIZE, vocab_size=len(tokenizer)))
         ids = {code: tokenizer.convert_tokens_to_ids(f"__{code}__") for code in WRITTEN.values()}
         config = model.generation_config
+        config._from_model_config = False  # else it is not read again
         config.text_decoder_lang_to_code_id, config.max_new_tokens = ids, 12
         config.t2u_lang_code_to_id = config.vocoder_lang_code_to_id = {c: i for i, c in enumerate(SPOKEN.values())}
         config.id_to_text = {str(i): token for token, i in vocabulary.items()}
@@ -79,9 +80,11 @@ class Seamless(Pretrained):
             inputs = self.processor(audio=clip.samples[0], sampling_rate=RATE, return_tensors="pt")
         choice = {f"text_{name}": value for name, value in decoding(sampling).items()}
         inputs = self.take(inputs)
-        if request.task in GIVES_TEXT:
-            found = self.model.generate(**inputs, **choice, tgt_lang=target, generate_speech=False).sequences
-            return self._told(found)
+        if request.task in GIVES_TEXT:  # by its token: by its name, the first version takes what it speaks alone
+            start = self.model.generation_config.text_decoder_lang_to_code_id[target]
+            start = inputs["attention_mask"].new_tensor([[start]])
+            choice["text_decoder_input_ids"] = start
+            return self._told(self.model.generate(**inputs, **choice, generate_speech=False).sequences)
         speech = self.model.generate(
             **inputs, **choice, **self.speaking(sampling), tgt_lang=target, return_intermediate_token_ids=True
         )
@@ -114,10 +117,12 @@ class SeamlessV2(Seamless):
 
 SIZE = {
     "hidden_size": 16, "encoder_layers": 1, "encoder_ffn_dim": 32, "encoder_attention_heads": 2, "decoder_layers": 1,
-    "decoder_ffn_dim": 32, "decoder_attention_heads": 2, "speech_encoder_layers": 1, "speech_encoder_attention_heads": 2,
-    "speech_encoder_intermediate_size": 32, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2,
+    "decoder_ffn_dim": 32, "decoder_attention_heads": 2, "speech_encoder_layers": 1,
+    "speech_encoder_attention_heads": 2, "speech_encoder_intermediate_size": 32,
+    "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2,
     "t2u_encoder_layers": 1, "t2u_encoder_ffn_dim": 32, "t2u_encoder_attention_heads": 2, "t2u_decoder_layers": 1,
-    "t2u_decoder_ffn_dim": 32, "t2u_decoder_attention_heads": 2, "t2u_max_new_tokens": 20, "unit_embed_dim": 16,
+    "t2u_decoder_ffn_dim": 32, "t2u_decoder_attention_heads": 2, "t2u_max_new_tokens": 20, "t2u_vocab_size": 64,
+    "unit_hifi_gan_vocab_size": 64, "vocoder_offset": 0, "unit_embed_dim": 16,
     "upsample_initial_channel": 32, "resblock_kernel_sizes": [3], "resblock_dilation_sizes": [[1]],
     "lang_embed_dim": 8, "spkr_embed_dim": 8, "t2u_variance_predictor_embed_dim": 16,
     "t2u_variance_predictor_hidden_dim": 8, "initializer_range": 0.3,

@@ -76,7 +76,8 @@ class SpeechT5Speaker(SpeechT5):
 
         model, processor = super().tiny()
         model.vocoder = SpeechT5HifiGan(SpeechT5HifiGanConfig(
-            upsample_initial_channel=32, resblock_kernel_sizes=[3], resblock_dilation_sizes=[[1]], initializer_range=0.1,
+            upsample_initial_channel=32, resblock_kernel_sizes=[3], resblock_dilation_sizes=[[1]],
+            initializer_range=0.1,
         ))  # fmt: skip
         model.speech_decoder_postnet.prob_out.bias.fill_(-3)  # else it stops at once
         model.speaker = XVector()
