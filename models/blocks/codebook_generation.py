@@ -31,7 +31,7 @@ def generate(
     layout: Layout, draw: Callable[[int, Tensor], Tensor], guidance: float = 1.0, use_cache: bool = True,
     melodies: Sequence[Tensor | None] | None = None,
 ) -> list[Tensor]:  # fmt: skip
-    """Codes ``[K, frames]`` that follow each prompt.
+    """Codes ``[K, frames]`` that follow each prompt; where the cache has a row a frame, one request after another.
 
     Args:
         network: The language model.

@@ -201,3 +201,5 @@ def test_systems_are_registered_and_say_that_nothing_was_published() -> None:
         assert find(system.card.name) is system
         with pytest.raises(InvalidSystem, match="its weights were never published"):
             system.load(LoadOptions())
+        with pytest.raises(InvalidSystem, match="no such file or folder for its weights: nowhere"):
+            system.load(LoadOptions(weights=Path("nowhere")))
