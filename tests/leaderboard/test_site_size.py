@@ -94,6 +94,7 @@ def test_the_first_page_of_a_full_board_is_small(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("visit", ["chromium"], indirect=True)  # Firefox without a screen paints when it pleases
 def test_the_first_paint_of_a_million_rows(
     visit: Callable[[Path, str], Any], tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
