@@ -94,7 +94,7 @@ def test_the_first_page_of_a_full_board_is_small(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("visit", ["chromium"], indirect=True)  # Firefox without a screen paints when it pleases
+@pytest.mark.parametrize("visit", ["chromium"], indirect=True)  # whose paint timing the budget is of
 def test_the_first_paint_of_a_million_rows(
     visit: Callable[[Path, str], Any], tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
