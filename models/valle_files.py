@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, cast
+from zipfile import is_zipfile
 
 from codecbench import weights
 from codecbench.errors import InvalidSystem
@@ -75,7 +76,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     allowed: Any = [(kind, f"{module}.{name}") for module in modules for name, kind in kinds.items()]
     with torch.serialization.safe_globals(allowed):
         state = weights.read_state_dict(path, within=("model",))
-        settings = torch.load(path, map_location="cpu", weights_only=True)
+        # Optimisers are large: where the format allows it, only what is looked at is read again.
+        settings = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     return state, cast("Mapping[str, Any]", {name: value for name, value in settings.items() if name != "model"})
 
 

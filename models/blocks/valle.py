@@ -59,13 +59,14 @@ class ValleShape:
         codebooks: ``K``, at least 2.
         codebook_size: ``N``.
         tasks: Tokens for tasks, which may stand among the codes of the first codebook as N + 1, N + 2, ...
-        starts: The codes begin with a token of its own, which the second network does not see.
+        starts: The codes begin with a token of their own, which the second network does not see.
         languages: How many there are; 0 for a model that has no languages.
-        prefix_mode: What the second network hears, by the number that lifeiteng/vall-e gives it. 0: of the prompt,
-            only the codebooks that are there of what is generated, too; 1: all; 2 and 4: all, but not its text.
+        prefix_mode: What the second network hears of the prompt, by the number that lifeiteng/vall-e gives it. 0: its
+            text, and the codebooks before the one that is predicted; 1: its text and all codebooks; 2 and 4: all
+            codebooks, but not its text.
         norm_first: As of `BackboneShape`.
-        tied: The head of a codebook is its embedding, for all but the first two and the last; the released code ties
-            the head of codebook k to the embedding of codebook k + 1.
+        tied: The head that predicts codebook k, from 0, is the embedding of codebook k + 1, as in the released code;
+            the last is its own.
     """
 
     dimension: int = 1024
@@ -104,7 +105,7 @@ class Prompt:
     """What codes follow.
 
     Attributes:
-        text: Ids ``[M]``, 1 at least.
+        text: Ids ``[M]``; 1 at least, unless the codes begin with a token of their own.
         codes: ``[K, P]``, ``P`` may be 0; where the first row has the token of a task, the other rows mean nothing.
         said: Of `text`, the indices of what the second network hears where `ValleShape.prefix_mode` is 2 or 4.
         text_languages: Of each entry of `text` ``[M]``; None if that is not told.
