@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from codecbench.audio import Audio
+from codecbench.audio import Audio, resample
+from codecbench.benchmark.asking import Answer
 from codecbench.benchmark.coding import Coded
 from codecbench.benchmark.plan import Plan
 from codecbench.benchmark.scoring import at_rate
@@ -87,12 +88,20 @@ class Keeper:
         if self._codes:
             kept["codes"] = self._evidence.put(pack(coded.codes).to_bytes(), "codes")
         if utterance in self._audible[dataset]:
-            output = at_rate(coded, reference)
-            kept["output"] = self._evidence.put(flac(output.samples, output.sample_rate), "flac")
-            kept["reference"] = reference.memo(
-                "kept", lambda: self._evidence.put(flac(reference.samples, reference.sample_rate), "flac")
-            )
+            kept |= self._sounds(at_rate(coded, reference).samples, reference)
         return kept
+
+    def keep_answer(self, dataset: str, utterance: str, answer: Answer, reference: Reference) -> dict[str, str]:
+        """The same of an answer to a request, which has no codes; and no ``output`` if it is a text."""
+        if answer.output is None or utterance not in self._audible[dataset]:
+            return {}
+        return self._sounds(resample(answer.output, answer.sample_rate, reference.sample_rate), reference)
+
+    def _sounds(self, output: Audio, reference: Reference) -> dict[str, str]:
+        kept = reference.memo(
+            "kept", lambda: self._evidence.put(flac(reference.samples, reference.sample_rate), "flac")
+        )
+        return {"output": self._evidence.put(flac(output, reference.sample_rate), "flac"), "reference": kept}
 
 
 def flac(samples: Audio, sample_rate: int) -> bytes:

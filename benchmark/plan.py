@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from codecbench.benchmark.sweep import ModelChoice, Sweep
 from codecbench.errors import UsageError
 from codecbench.metrics import registry as metrics
 from codecbench.metrics.base import Status
-from codecbench.models.base import Card, LoadOptions, OperatingPoint
+from codecbench.models.base import Card, LoadOptions, OperatingPoint, Sampling
 from codecbench.models.compiling import require_compiler
+from codecbench.models.limits import GIVES_TEXT
 
 UNIT_SIZE = 16
 ItemKey = tuple[str, str, str, str]
@@ -44,6 +45,11 @@ class PlannedSystem:
     isolation: Level = "process"
     audit: bool = False
     python: Path | None = None
+
+    @property
+    def generates(self) -> bool:
+        """It answers requests; a codec codes their truth."""
+        return bool(self.card.tasks)
 
     @property
     def richest(self) -> OperatingPoint:
@@ -87,6 +93,18 @@ class Plan:
     folder: Path
     keep_codes: bool = False
     keep_audio: int = 0
+    sampling: Sampling = field(default_factory=Sampling)
+
+    def pairs(self) -> Iterable[tuple[PlannedSystem, PlannedDataset]]:
+        """The systems and datasets that suit each other.
+
+        A language model takes requests of its tasks; a codec takes what has audio for its answer.
+        """
+        for system in self.systems.values():
+            for planned in self.datasets.values():
+                task = planned.dataset.task
+                if task in system.card.tasks if system.generates else task not in GIVES_TEXT:
+                    yield system, planned
 
     def watched(self) -> tuple[Path, ...]:
         """The folders that no adapter may write to: the run's, the datasets', the working folder, the user's home."""
@@ -103,27 +121,25 @@ class Plan:
 
     def item_keys(self) -> Iterable[ItemKey]:
         """Every item of the run."""
-        for system in self.systems.values():
-            for planned in self.datasets.values():
-                for point in system.points:
-                    for utterance in planned.dataset.utterances:
-                        yield system.label, point.name, planned.name, utterance.id
+        for system, planned in self.pairs():
+            for point in system.points:
+                for utterance in planned.dataset.utterances:
+                    yield system.label, point.name, planned.name, utterance.id
 
     def units(self, done: set[ItemKey]) -> list[Unit]:
         """The work that is not in `done`, in units of up to `UNIT_SIZE` utterances sorted by length."""
         units = []
-        for system in self.systems.values():
-            for planned in self.datasets.values():
-                seconds = {checked.id: checked.duration for checked in planned.checked}
-                items = []
-                for utterance in sorted(seconds, key=lambda name: (seconds[name], name)):
-                    points = tuple(
-                        p.name for p in system.points if (system.label, p.name, planned.name, utterance) not in done
-                    )
-                    if points:
-                        items.append((utterance, points))
-                chunks = (items[start : start + UNIT_SIZE] for start in range(0, len(items), UNIT_SIZE))
-                units += [Unit(system.label, planned.name, tuple(chunk)) for chunk in chunks]
+        for system, planned in self.pairs():
+            seconds = {checked.id: checked.duration for checked in planned.checked}
+            items = []
+            for utterance in sorted(seconds, key=lambda name: (seconds[name], name)):
+                points = tuple(
+                    p.name for p in system.points if (system.label, p.name, planned.name, utterance) not in done
+                )
+                if points:
+                    items.append((utterance, points))
+            chunks = (items[start : start + UNIT_SIZE] for start in range(0, len(items), UNIT_SIZE))
+            units += [Unit(system.label, planned.name, tuple(chunk)) for chunk in chunks]
         return units
 
     def identity(self) -> dict[str, Any]:
@@ -142,6 +158,7 @@ class Plan:
             },
             "datasets": {name: planned.fingerprint for name, planned in self.datasets.items()},
             "metrics": {name: metrics.find(name).signature() for name in self.metrics},
+            **({"sampling": asdict(self.sampling)} if any(s.generates for s in self.systems.values()) else {}),
         }
 
 
@@ -180,11 +197,26 @@ def make_plan(sweep: Sweep, cache: Path, folder: Path, progress: Callable[[str, 
         name = dataset.card.name
         checked = check(dataset, partial(progress, name) if progress else None)
         datasets.append(PlannedDataset(dataset, tuple(checked), fingerprint(dataset, checked)))
-    return Plan(
+    plan = Plan(
         _by_name("model", {s.label: s for s in systems}, len(systems)),
         _by_name("dataset", {d.name: d for d in datasets}, len(datasets)),
         names, sweep.timeout, cache, folder, sweep.keep_codes, sweep.keep_audio,
+        Sampling(**sweep.sampling.model_dump()),
     )  # fmt: skip
+    _check_tasks(plan, sweep)
+    return plan
+
+
+def _check_tasks(plan: Plan, sweep: Sweep) -> None:
+    """Refuse a system that nothing in the sweep suits."""
+    if sweep.audit and any(system.generates for system in plan.systems.values()):
+        raise UsageError("an audit is of codecs, whose encoder and decoder are apart: leave the language models out")
+    suited = {system.label for system, _ in plan.pairs()}
+    tasks = (f"{name} ({planned.dataset.task or 'no requests'})" for name, planned in plan.datasets.items())
+    for label, system in plan.systems.items():
+        if label not in suited:
+            has = f"its tasks are {', '.join(system.card.tasks)}" if system.generates else "a codec gives no text"
+            raise UsageError(f"'{label}' suits no dataset of this sweep: {has}; the datasets are {', '.join(tasks)}")
 
 
 def _by_name(what: str, named: dict[str, Any], count: int) -> dict[str, Any]:
@@ -195,8 +227,6 @@ def _by_name(what: str, named: dict[str, Any], count: int) -> dict[str, Any]:
 
 def _plan_system(choice: ModelChoice, described: Described, sweep: Sweep) -> PlannedSystem:
     card = described.card
-    if card.kind == "lm":
-        raise UsageError(f"'{card.name}' is a language model; a codec sweep takes codecs and controls")
     points = tuple(_point(card, name) for name in choice.points) if choice.points else card.points
     if sweep.points:
         points = tuple(point for point in points if point.name in sweep.points)

@@ -18,7 +18,8 @@ from typing import Any
 from codecbench.benchmark.cache import DiskCache
 from codecbench.benchmark.coding import Encoded, SystemFailure, codec_input, decode_clip
 from codecbench.benchmark.evidence import Evidence
-from codecbench.benchmark.isolation.client import HostSettings, IsolatedCodec
+from codecbench.benchmark.isolation.client import IsolatedCodec
+from codecbench.benchmark.isolation.hosts import HostSettings
 from codecbench.benchmark.isolation.levels import Level, limits_for
 from codecbench.benchmark.plan import Plan, make_plan
 from codecbench.benchmark.scoring import References, Scorer

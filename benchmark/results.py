@@ -30,6 +30,7 @@ RESULT_COLUMNS = {
 TIMING_COLUMNS = {
     "system": "string", "point": "string", "dataset": "string", "utterance": "string",
     "encode_seconds": "float64", "decode_seconds": "float64", "peak_memory_mb": "float64", "duration": "float64",
+    "generate_seconds": "float64", "first_audio_seconds": "float64", "tokens": "int64",
 }  # fmt: skip
 EVIDENCE_COLUMNS = {
     "system": "string", "point": "string", "dataset": "string", "utterance": "string",
@@ -135,11 +136,13 @@ def _token_statistics(
 def _timing_rows(store: RunStore) -> Iterator[dict[str, Any]]:
     for (system, point, dataset, utterance), item in store.items.items():
         if "timing" in item:
-            encode, decode, peak = item["timing"]
+            seconds, decode, peak, *of_answer = item["timing"]
+            first_audio, count = of_answer or (None, None)
             yield {
                 "system": system, "point": point, "dataset": dataset, "utterance": utterance,
-                "encode_seconds": encode, "decode_seconds": decode, "peak_memory_mb": peak,
-                "duration": item["duration"],
+                "encode_seconds": None if of_answer else seconds, "decode_seconds": decode, "peak_memory_mb": peak,
+                "duration": item["duration"], "generate_seconds": seconds if of_answer else None,
+                "first_audio_seconds": first_audio, "tokens": count,
             }  # fmt: skip
 
 

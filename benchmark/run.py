@@ -196,4 +196,7 @@ def _dataset_facts(plan: Plan, name: str) -> dict[str, Any]:
         }
         for u, c in zip(planned.dataset.utterances, planned.checked, strict=True)
     ]  # fmt: skip
-    return {**planned.dataset.card.to_json(), "fingerprint": planned.fingerprint, "utterances": utterances}
+    return {
+        **planned.dataset.card.to_json(), "task": planned.dataset.task, "fingerprint": planned.fingerprint,
+        "utterances": utterances,
+    }  # fmt: skip

@@ -8,11 +8,24 @@ from typing import Any
 import numpy as np
 
 from codecbench.audio import Clip, fit_length, resample
+from codecbench.benchmark.asking import Answer, prompt_of
 from codecbench.benchmark.coding import Coded
+from codecbench.benchmark.datasets.requests import KEEPS_TIME, comparable
 from codecbench.benchmark.plan import Plan, Verdict
 from codecbench.metrics import registry as metrics
-from codecbench.metrics.base import Alignment, Cache, Metric, Output, Reference, Value, evaluate, undefined_reason
+from codecbench.metrics.base import (
+    Alignment,
+    Cache,
+    Metric,
+    Output,
+    Reference,
+    Signal,
+    Value,
+    evaluate,
+    undefined_reason,
+)  # fmt: skip
 from codecbench.metrics.tokens import encode_histograms
+from codecbench.models.base import Task
 
 KEPT_REFERENCES = 64
 """References that a worker keeps, each with everything computed from it: about 1 MB for a few seconds."""
@@ -39,10 +52,13 @@ class References:
         key = (dataset, utterance)
         if key not in self._kept:
             facts = self._facts[key]
-            clip = self._plan.datasets[dataset].dataset.load(facts)
+            source = self._plan.datasets[dataset].dataset
+            clip = source.load(facts)
+            prompt = prompt_of(source, facts, clip)
             reference = Reference(
                 clip.samples[0], clip.sample_rate, transcript=facts.transcript, language=facts.language,
-                domain=facts.domain, cache=self._cache,
+                domain=facts.domain, comparable=comparable(source.task), cache=self._cache,
+                prompt=Signal(prompt.samples[0], prompt.sample_rate, self._cache) if prompt else None,
             )  # fmt: skip
             self._kept[key] = (clip, reference)
             if len(self._kept) > KEPT_REFERENCES:
@@ -89,6 +105,24 @@ class Scorer:
             ),
         )  # fmt: skip
         return at_codec, Output(coded.output, rate, alignment=alignment, cache=self._cache)
+
+    def answered(self, answer: Answer, reference: Reference, task: Task) -> dict[str, Any]:
+        """The part of a row that comes from an answer to a request of `task`."""
+        given = np.zeros(0, np.float32) if answer.output is None else answer.output
+        samples = resample(given, answer.sample_rate, reference.sample_rate)
+        if task in KEEPS_TIME:
+            samples = fit_length(samples, len(reference.samples))
+        likelihood = answer.likelihood
+        output = Output(
+            samples, reference.sample_rate, text=answer.text, cache=self._cache,
+            bits_per_second=likelihood.bits_per_second if likelihood else None,
+        )  # fmt: skip
+        values = {metric.name: evaluate(metric, reference, output) for metric in self.metrics}
+        return {
+            "timing": [answer.seconds, None, answer.memory_mb, answer.first_audio, answer.tokens],
+            "texts": {name: text for value in values.values() for name, text in value.texts.items()},
+            "values": _to_json(values),
+        }
 
     def not_coded(self, reference: Reference, verdict: Verdict) -> dict[str, Any]:
         """The part of a row for an item without output: undefined if the reference is at fault, else `verdict`."""

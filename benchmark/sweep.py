@@ -31,6 +31,16 @@ class DatasetChoice(_Strict):
     known_bad: tuple[str, ...] = ()
 
 
+class SamplingChoice(_Strict):
+    """How language models draw tokens; see `codecbench.models.base.Sampling`. Lengths are the requests' own."""
+
+    temperature: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    top_k: int = Field(default=0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    guidance: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    seed: int = 0
+
+
 class Sweep(_Strict):
     """Everything that decides what a run computes.
 
@@ -48,6 +58,7 @@ class Sweep(_Strict):
         keep_audio: Keep the outputs of so many utterances of each dataset with the run, to listen to.
         isolation: Where adapters run; see `codecbench.benchmark.isolation.levels`.
         audit: Encode and decode in different processes, in different orders.
+        sampling: Of language models.
     """
 
     models: tuple[ModelChoice, ...] = Field(min_length=1)
@@ -63,6 +74,7 @@ class Sweep(_Strict):
     keep_audio: int = Field(default=0, ge=0)
     isolation: Literal["none", "process", "bwrap"] = "process"
     audit: bool = False
+    sampling: SamplingChoice = SamplingChoice()
 
     @field_validator("models", "datasets", mode="before")
     @classmethod

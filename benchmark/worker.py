@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from typing import Any, cast
 
 from codecbench.audio import Clip
+from codecbench.benchmark.answering import Answerer, facts_of
 from codecbench.benchmark.cache import DiskCache
 from codecbench.benchmark.coding import (
     DEVICE,
@@ -33,19 +34,22 @@ from codecbench.benchmark.coding import (
     one_line,
 )  # fmt: skip
 from codecbench.benchmark.evidence import Keeper
-from codecbench.benchmark.isolation.client import HostSettings, IsolatedCodec
+from codecbench.benchmark.isolation.client import IsolatedCodec
+from codecbench.benchmark.isolation.client_lm import IsolatedLM
+from codecbench.benchmark.isolation.hosts import HostSettings
 from codecbench.benchmark.isolation.levels import limits_for
-from codecbench.benchmark.isolation.loading import LoadFailure, load_codec
+from codecbench.benchmark.isolation.loading import LoadFailure, load_system
 from codecbench.benchmark.plan import Plan, PlannedSystem, Unit
 from codecbench.benchmark.probe import Outcome, Probe
 from codecbench.benchmark.resources import PeakMemory, die_with_parent
 from codecbench.benchmark.scoring import References, Scorer, tokens_of
 from codecbench.errors import CodecbenchError
-from codecbench.metrics.base import Status
-from codecbench.models.base import Codec, OperatingPoint
+from codecbench.metrics.base import Reference, Status
+from codecbench.models.base import Codec, OperatingPoint, SpeechLM
 
 Message = tuple[Any, ...]
 Row = dict[str, Any]
+Isolated = IsolatedCodec | IsolatedLM
 
 
 def main(connection: Connection, plan: Plan, lifeline: Connection) -> None:
@@ -78,7 +82,8 @@ class Worker:
         self.references = References(plan, cache)
         self.scorer = Scorer(plan, cache)
         self.keeper = Keeper(plan)
-        self._loaded: tuple[str, Codec] | None = None
+        self.answerer = Answerer(plan, self.scorer, self.keeper)
+        self._loaded: tuple[str, Codec | SpeechLM] | None = None
         self._probe: Probe | None = None
         self._load_memory_mb = 0.0
         self._watched = plan.watched()
@@ -88,47 +93,52 @@ class Worker:
     def run(self, unit: Unit) -> Iterator[Message]:
         """Run `unit`, yielding messages."""
         system = self.plan.systems[unit.system]
+        loaded: Codec | SpeechLM | None = None
         probe: Probe | None = None
         if any(utterance not in unit.verdicts for utterance, _ in unit.items):
             try:
-                codec = self._load(system)
+                loaded = self._load(system)
             except LoadFailure as failure:
                 yield "invalid", system.label, str(failure)
                 return
-            apart = (yield from self._code_apart(codec, system, unit)) if system.audit else {}
-            probe = yield from self._probed(codec, system, unit, apart)
-            if broken := self._broken_rule(codec):
+            if isinstance(loaded, SpeechLM):
+                yield "corpus", facts_of(loaded, system, unit.dataset)
+            else:
+                apart = (yield from self._code_apart(loaded, system, unit)) if system.audit else {}
+                probe = yield from self._probed(loaded, system, unit, apart)
+            if broken := self._broken_rule(loaded):
                 yield "invalid", system.label, broken
                 return
         for utterance, points in unit.items:
             yield "start", utterance
             spent = False
-            for point, row in self._rows(probe, system, unit, utterance, points):
+            for point, row in self._rows(loaded, probe, system, unit, utterance, points):
                 facts = {"system": system.label, "point": point, "dataset": unit.dataset, "utterance": utterance}
                 yield "record", {**facts, **row}
                 spent |= any(str(v[1]).startswith((OUT_OF_MEMORY, DEVICE)) for v in row["values"].values())
-            if broken := self._broken_rule(probe.codec if probe else None):
+            if broken := self._broken_rule(loaded):
                 yield "invalid", system.label, broken
                 return
             if spent and system.isolation == "none":
                 yield ("retire",)  # a GPU does not recover well in the same process: a fresh one takes the rest
                 return
-        yield from self._notes(probe.codec if probe else None, system)
+        yield from self._notes(loaded, system)
 
-    def _load(self, system: PlannedSystem) -> Codec:
+    def _load(self, system: PlannedSystem) -> Codec | SpeechLM:
         if self._loaded is None or self._loaded[0] != system.label:
-            if self._loaded and isinstance(self._loaded[1], IsolatedCodec):
+            if self._loaded and isinstance(self._loaded[1], Isolated):
                 self._loaded[1].close()
             self._loaded = self._probe = None  # the last system's memory is free before the next takes its own
             if system.isolation == "none":
                 with PeakMemory() as memory:
-                    codec = load_codec(system.target, system.options)
+                    loaded = load_system(system.target, system.options)
                     self._load_memory_mb = memory.growth_mb() or 0.0
             else:
-                codec = isolated = IsolatedCodec(system.card, self._host_settings(system))
+                kind = IsolatedLM if system.generates else IsolatedCodec
+                loaded = isolated = kind(system.card, self._host_settings(system))
                 isolated.start()
                 self._load_memory_mb = isolated.load_memory_mb
-            self._loaded = (system.label, codec)
+            self._loaded = (system.label, loaded)
         return self._loaded[1]
 
     def _host_settings(self, system: PlannedSystem) -> HostSettings:
@@ -139,17 +149,17 @@ class Worker:
             audit=system.audit, log=log, lifeline=self.lifeline,
         )  # fmt: skip
 
-    def _broken_rule(self, codec: Codec | None) -> str:
-        """Why no more items of an isolated codec are to be tried."""
-        if not isinstance(codec, IsolatedCodec):
+    def _broken_rule(self, system: Codec | SpeechLM | None) -> str:
+        """Why no more items of an isolated system are to be tried."""
+        if not isinstance(system, Isolated):
             return ""
-        return codec.condemned() or codec.witnessed.trespassed(self._watched)
+        return system.condemned() or system.witnessed.trespassed(self._watched)
 
-    def _notes(self, codec: Codec | None, system: PlannedSystem) -> Iterator[Message]:
-        """What was seen of an isolated codec in this unit; what it printed goes to its log."""
-        if isinstance(codec, IsolatedCodec):
-            codec.save_log()
-            for address in sorted(codec.witnessed.network):
+    def _notes(self, loaded: Codec | SpeechLM | None, system: PlannedSystem) -> Iterator[Message]:
+        """What was seen of an isolated system in this unit; what it printed goes to its log."""
+        if isinstance(loaded, Isolated):
+            loaded.save_log()
+            for address in sorted(loaded.witnessed.network):
                 if (system.label, address) not in self._noted:
                     self._noted.add((system.label, address))
                     yield "note", system.label, f"used the network: {address}"
@@ -200,8 +210,9 @@ class Worker:
         return probe
 
     def _rows(
-        self, probe: Probe | None, system: PlannedSystem, unit: Unit, utterance: str, points: tuple[str, ...]
-    ) -> Iterator[tuple[str, Row]]:
+        self, loaded: Codec | SpeechLM | None, probe: Probe | None, system: PlannedSystem, unit: Unit, utterance: str,
+        points: tuple[str, ...],
+    ) -> Iterator[tuple[str, Row]]:  # fmt: skip
         """The rows of one item, each with the point it is about."""
         try:
             clip, reference = self.references.get(unit.dataset, utterance)
@@ -211,21 +222,25 @@ class Worker:
             return
         facts = {"duration": reference.duration}
         verdict = unit.verdicts.get(utterance)
-        if verdict or probe is None:
+        if verdict or loaded is None:
             row = {**facts, **self.scorer.not_coded(reference, verdict or ("error", "not_run"))}
             yield from ((point, row) for point in points)
             return
+        if isinstance(loaded, SpeechLM):
+            found = self.answerer.row(loaded, system, unit.dataset, utterance, clip, reference)
+            row = self._failed(found, system, reference) if isinstance(found, SystemFailure) else found
+            if "timing" in row and row["timing"][2] is not None:
+                row["timing"][2] += self._load_memory_mb
+            yield from ((point, {**facts, **row}) for point in points)
+            return
         wanted = [point for point in system.points if point.name in points]
+        probe = cast("Probe", probe)
         outcomes = probe.take(utterance) or code_clip(probe.codec, system.card, codec_input(clip, system.card), wanted)
         for point, outcome in outcomes:
             if point not in wanted:
                 continue
             if isinstance(outcome, SystemFailure):
-                fault: Status = "error" if str(outcome).startswith(DEVICE) else "failed"
-                failed = {**facts, **self.scorer.not_coded(reference, (fault, str(outcome)))}
-                if outcome.trace and (system.label, str(outcome)) not in self._traced:
-                    self._traced.add((system.label, str(outcome)))
-                    failed["trace"] = outcome.trace
+                failed = {**facts, **self._failed(outcome, system, reference)}
                 yield point.name, failed
                 continue
             row = self.scorer.coded(outcome, reference, probe.alignments[point.name])
@@ -236,3 +251,12 @@ class Worker:
             if kept := self.keeper.keep(unit.dataset, utterance, outcome, reference):
                 row["evidence"] = kept
             yield point.name, {**facts, **row}
+
+    def _failed(self, failure: SystemFailure, system: PlannedSystem, reference: Reference) -> Row:
+        """The part of a row for a failure; with the end of its traceback, once for each reason."""
+        fault: Status = "error" if str(failure).startswith(DEVICE) else "failed"
+        row = self.scorer.not_coded(reference, (fault, str(failure)))
+        if failure.trace and (system.label, str(failure)) not in self._traced:
+            self._traced.add((system.label, str(failure)))
+            row["trace"] = failure.trace
+        return row

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Direction = Literal["higher", "lower", "none"]
 Status = Literal["ok", "undefined", "failed", "error", "missing"]
+Comparison = Literal["samples", "sounds", "texts", "likelihoods"]
+SIGNALS: frozenset[Comparison] = frozenset({"samples", "sounds"})
+"""What can be compared of a recording and its decoded version."""
 ANY_DOMAIN = frozenset({"speech", "music", "sound"})
 SPEECH = frozenset({"speech"})
 MIN_ACTIVE_SECONDS = 0.2
@@ -125,13 +128,20 @@ class Signal:
 
 
 class Reference(Signal):
-    """The original, with what the dataset knows of it. `language` is a BCP 47 tag; unknown facts are empty."""
+    """The original, with what the dataset knows of it. `language` is a BCP 47 tag; unknown facts are empty.
+
+    `comparable` says what can be compared of it and an output, see `Metric.compares`; `prompt` is what a language model
+    hears (None where nothing is asked).
+    """
 
     def __init__(
         self, samples: Audio, sample_rate: int, *, transcript: str = "", language: str = "",
-        domain: str = "speech", cache: Cache | None = None,
+        domain: str = "speech", comparable: frozenset[Comparison] = SIGNALS, prompt: Signal | None = None,
+        cache: Cache | None = None,
     ) -> None:  # fmt: skip
         super().__init__(samples, sample_rate, cache)
+        self.comparable = comparable
+        self.prompt = prompt
         self.transcript = transcript
         self.language = language
         self.domain = domain
@@ -151,13 +161,19 @@ class Alignment:
 
 
 class Output(Signal):
-    """What a system made of a reference, as long as the reference and at the same rate."""
+    """What a system made of a reference, at the same rate; as long as the reference, unless it is an answer.
+
+    `text` is an answer that is a text; `bits_per_second` is how unlikely the reference is to a language model.
+    """
 
     def __init__(
-        self, samples: Audio, sample_rate: int, *, alignment: Alignment | None = None, cache: Cache | None = None
-    ) -> None:
+        self, samples: Audio, sample_rate: int, *, alignment: Alignment | None = None, text: str | None = None,
+        bits_per_second: float | None = None, cache: Cache | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(samples, sample_rate, cache)
         self.alignment = alignment or Alignment()
+        self.text = text
+        self.bits_per_second = bits_per_second
 
 
 @dataclass(frozen=True)
@@ -202,6 +218,9 @@ class Metric:
         needs_transcript: Undefined without a reference text.
         weights: Model files that the metric needs and that no package carries.
         version: Raised when the metric's own code changes its values.
+        compares: ``samples``: reference and output at equal times, so an answer of its own length has no value.
+            ``sounds``: recordings of any lengths. ``texts``: answers that are texts. ``likelihoods``: how likely a
+            language model finds the reference.
         frame: ``system``: at the dataset's rate, resampling included. ``codec``: at the codec's own rate.
         variant: Makes the metric with another model from the text behind a colon (``wer:base``); None if it has
             no variants.
@@ -222,6 +241,7 @@ class Metric:
     needs_transcript: bool = False
     weights: tuple[WeightFile, ...] = ()
     version: int = 1
+    compares: Comparison = "samples"
     frame: Literal["system", "codec"] = "system"
     variant: Callable[[str], Metric] | None = None
     prepare: Callable[[], None] | None = None
@@ -246,9 +266,10 @@ class Metric:
 def undefined_reason(metric: Metric, reference: Reference) -> str:
     """Why `metric` is undefined on `reference`, whatever the system; empty if it is defined.
 
-    Asked for items that have no output to score: it scores the reference against itself.
+    Asked for items that have no output to score: it scores the reference against itself, the best answer there is.
     """
-    value = evaluate(metric, reference, Output(reference.samples, reference.sample_rate))
+    best = Output(reference.samples, reference.sample_rate, text=reference.transcript, bits_per_second=0.0)
+    value = evaluate(metric, reference, best)
     return value.reason if value.status == "undefined" else ""
 
 
@@ -270,6 +291,8 @@ def evaluate(metric: Metric, reference: Reference, output: Output) -> Value:
 
 
 def _check_domain(metric: Metric, reference: Reference) -> None:
+    if metric.compares not in reference.comparable:
+        raise Undefined(f"not_comparable({metric.compares})")
     if reference.domain not in metric.domains:
         raise Undefined(f"domain({reference.domain})")
     speech = metric.domains == SPEECH

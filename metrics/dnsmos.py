@@ -119,7 +119,7 @@ def _key(model: str) -> dict[str, str]:
 
 def _metric(name: str, title: str, model: str, **score: Any) -> Metric:
     return Metric(
-        name, title, "MOS", "higher", floor=1.0, domains=SPEECH, min_seconds=1.0,
+        name, title, "MOS", "higher", floor=1.0, domains=SPEECH, min_seconds=1.0, compares="sounds",
         parts=partial(_facts, model), prepare=partial(_prepare, model), **score,
     )  # fmt: skip
 

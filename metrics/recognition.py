@@ -138,7 +138,7 @@ def _metrics(spec: str) -> tuple[Metric, ...]:
             f"{name}:{spec}" if spec else name, title, "", "lower" if heard == "output" else "none",
             partial(error_rate, spec=spec, unit=unit, target=target, heard=heard), partial(_parts, spec),
             perfect=0.0 if target == "original" else None, domains=SPEECH, needs_transcript=target == "text",
-            prepare=partial(_prepare, spec),
+            prepare=partial(_prepare, spec), compares="sounds",
             variant=lambda other: {m.name.partition(":")[0]: m for m in _metrics(other)}[name],
         )  # fmt: skip
 

@@ -22,6 +22,7 @@ FAMILIES = (
     "codecbench.metrics.recognition",
     "codecbench.metrics.speaker",
     "codecbench.metrics.dnsmos",
+    "codecbench.metrics.generation",
 )
 
 

@@ -188,6 +188,7 @@ def _metric(name: str, title: str, encoder: Encoder, floor: float, weights: tupl
     return Metric(
         name, title, "", "higher", partial(similarity, encoder=encoder), partial(_parts, encoder), floor=floor,
         perfect=1.0, domains=SPEECH, min_seconds=1.0, weights=weights, prepare=partial(_prepare, encoder, weights),
+        compares="sounds",
     )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from codecbench.recording import MAX_DURATION, DataError, printable, read
 if TYPE_CHECKING:
     from codecbench.audio import Audio
     from codecbench.download import Progress
+    from codecbench.models.base import Task
     from codecbench.recording import Recording
 
 Channels = Literal["downmix", "reject"]
@@ -38,6 +39,31 @@ LOW_LEVEL = 10 ** (-60 / 20)
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What language models are asked about an utterance, of which they do not hear the recording: it is the truth.
+
+    Attributes:
+        task: What to do.
+        text: What to say, translate or depict; empty where the task takes none.
+        prompt: The recording to work on, to go on from, or whose voice to take; None for none.
+        prompt_transcript: What is said in it.
+        prompt_seconds: The prompt is so much of the beginning of the utterance itself; 0 for another prompt or none.
+        reference: A second recording, as in `codecbench.models.base.Request`.
+        source_language: Of the prompt or the text, where it is another than the utterance's.
+        max_seconds: Longest answer; 0 for what follows from the truth (see `codecbench.benchmark.asking`).
+    """
+
+    task: Task
+    text: str = ""
+    prompt: Path | None = None
+    prompt_transcript: str = ""
+    prompt_seconds: float = 0.0
+    reference: Path | None = None
+    source_language: str = ""
+    max_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class Utterance:
     """One recording of a dataset.
 
@@ -49,6 +75,7 @@ class Utterance:
         domain: One of `DOMAINS`.
         transcript: What is said, or empty.
         sha256: Digest of the file in hex where the source states one, else empty.
+        asked: The request whose best answer it is; None in a dataset that holds no requests.
     """
 
     id: str
@@ -58,6 +85,7 @@ class Utterance:
     domain: str = "speech"
     transcript: str = ""
     sha256: str = ""
+    asked: Asked | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +124,12 @@ class Dataset:
 
     card: DatasetCard
     utterances: tuple[Utterance, ...]
+
+    @property
+    def task(self) -> Task | None:
+        """The task of its requests, which is one; None if it holds none."""
+        asked = self.utterances[0].asked if self.utterances else None
+        return asked.task if asked else None
 
     def load(self, utterance: Utterance) -> Clip:
         """The recording as a mono clip ``[1, T]`` at its native rate, by the card's policy for channels.
@@ -266,10 +300,19 @@ def fingerprint(dataset: Dataset, checked: Sequence[Checked]) -> str:
     The order of the utterances and where the files lie do not matter.
     """
     rows = sorted(
-        [u.id, c.digest, u.transcript, u.speaker, u.language, u.domain]
+        [u.id, c.digest, u.transcript, u.speaker, u.language, u.domain, *_asked(u)]
         for u, c in zip(dataset.utterances, checked, strict=True)
     )
     return hashlib.sha256(json.dumps([dataset.card.channels, rows]).encode()).hexdigest()
+
+
+def _asked(utterance: Utterance) -> list[str]:
+    """All that an answer depends on; nothing for an utterance that is no request."""
+    asked = utterance.asked
+    if asked is None:
+        return []
+    files = [hashlib.sha256(path.read_bytes()).hexdigest() if path else "" for path in (asked.prompt, asked.reference)]
+    return [repr(replace(asked, prompt=None, reference=None)), *files]
 
 
 def fold(name: str) -> str:

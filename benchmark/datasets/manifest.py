@@ -3,6 +3,8 @@
 Columns of a manifest: ``path`` (required; relative to the manifest), ``id`` (by default the path without its
 ending), ``speaker``, ``language``, ``domain`` (speech, music or sound), ``transcript``, ``sha256`` of the file, and
 any ``x_...`` of your own. CSV has a header line; JSON Lines has one object a line, all values strings. UTF-8.
+
+With a column ``task`` the manifest is a list of requests to language models (`codecbench.benchmark.datasets.requests`).
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from codecbench.benchmark.datasets import requests
 from codecbench.benchmark.datasets.base import DOMAINS, Utterance, fold, several
 from codecbench.errors import InfrastructureError
 from codecbench.recording import SUFFIXES, DataError, printable
 
-COLUMNS = ("path", "id", "speaker", "language", "domain", "transcript", "sha256")
+COLUMNS = ("path", "id", "speaker", "language", "domain", "transcript", "sha256", *requests.COLUMNS)
 MANIFESTS = ("manifest.csv", "manifest.jsonl")
 MAX_LINE = 1 << 20
 
@@ -58,6 +61,9 @@ def read_manifest(path: Path, known_bad: Collection[str] = ()) -> tuple[Utteranc
         raise DataError(f"{shown}: {several(problems)}")
     if not found:
         raise DataError(f"{shown}: no utterances")
+    tasks = sorted({utterance.asked.task if utterance.asked else "none" for utterance in found})
+    if len(tasks) > 1:
+        raise DataError(f"{shown}: requests of two tasks, {' and '.join(tasks[:2])}: make a list of each")
     return tuple(found)
 
 
@@ -194,7 +200,7 @@ def _check_columns(names: list[str], where: str) -> None:
 
 def _utterance(row: Mapping[str, Any], folder: Path) -> Utterance:
     """The utterance of one row; raises `DataError` without the line."""
-    known = {name: row[name] for name in COLUMNS if name in row}
+    known: dict[str, Any] = {name: row[name] for name in COLUMNS if name in row}
     for name, value in known.items():
         if not isinstance(value, str):
             raise DataError(f"'{name}' is {json.dumps(value)}, not a string")
@@ -211,4 +217,5 @@ def _utterance(row: Mapping[str, Any], folder: Path) -> Utterance:
         raise DataError(f"domain '{printable(facts['domain'])}'; it is one of {', '.join(DOMAINS)}")
     if not re.fullmatch(r"(?:[0-9a-fA-F]{64})?", facts.get("sha256", "")):
         raise DataError("'sha256' is not 64 hexadecimal digits")
-    return Utterance(name, folder / os.fsdecode(path.encode("utf-8", "surrogateescape")), **facts)
+    asked = requests.read({column: facts.pop(column, "") for column in requests.COLUMNS}, facts, folder)
+    return Utterance(name, folder / os.fsdecode(path.encode("utf-8", "surrogateescape")), asked=asked, **facts)

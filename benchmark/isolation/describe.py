@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codecbench.benchmark.coding import ItemLost
-from codecbench.benchmark.isolation.client import absolute, shown
 from codecbench.benchmark.isolation.environments import python_for, requirements_of
+from codecbench.benchmark.isolation.hosts import absolute, shown
 from codecbench.benchmark.isolation.levels import LOAD_SECONDS, Level, files_of, limits_for
 from codecbench.benchmark.isolation.log import CappedLog
 from codecbench.benchmark.isolation.plain import from_plain

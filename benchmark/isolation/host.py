@@ -14,13 +14,15 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from codecbench.audio import Clip
+from codecbench.benchmark.asking import first_audio, one_likelihood, one_response
 from codecbench.benchmark.coding import SystemFailure, call, last_trace, one_codes, one_line, one_output
-from codecbench.benchmark.isolation.loading import LoadFailure, load_codec
+from codecbench.benchmark.isolation.loading import LoadFailure, load_system
 from codecbench.benchmark.isolation.plain import from_plain, to_plain
 from codecbench.benchmark.isolation.protocol import Message, ProtocolError, receive, send, unwire_many, wire_many
+from codecbench.benchmark.isolation.wire import likelihood_message, read_request, response_message
 from codecbench.errors import CodecbenchError
 from codecbench.models import registry as models
-from codecbench.models.base import Codec, LoadOptions, OperatingPoint
+from codecbench.models.base import Codec, LoadOptions, OperatingPoint, SpeechLM
 
 ANY_SIZE = 1 << 50
 """The worker is trusted with the size of what it sends."""
@@ -69,11 +71,11 @@ class Witness:
 
 
 class Server:
-    """Answers requests: ``ping``, ``describe``, ``load``, ``encode``, ``decode``."""
+    """Answers ``ping``, ``describe``, ``load``; of a codec ``encode``, ``decode``; of a language model the rest."""
 
     def __init__(self, witness: Witness) -> None:
         self.witness = witness
-        self._codec: Codec | None = None
+        self._system: Codec | SpeechLM | None = None
 
     def answer(self, request: Message) -> Message:
         """The answer to `request`: of kind ``done``, or ``failed`` with the reason."""
@@ -99,24 +101,41 @@ class Server:
 
     def _load(self, request: Message) -> Message:
         options = from_plain(LoadOptions, request.fact("options", dict))
-        self._codec = load_codec(request.fact("target", str), options)
-        return Message("done", {"parameters": call(lambda codec: int(codec.parameters()), self._codec)})
+        self._system = load_system(request.fact("target", str), options)
+        return Message("done", {"parameters": call(lambda system: int(system.parameters()), self._system)})
 
     def _encode(self, request: Message) -> Message:
         clip = Clip(request.arrays[0], request.fact("sample_rate", int))
         point = from_plain(OperatingPoint, request.fact("point", dict))
-        facts, arrays = wire_many([one_codes(call(self._loaded.encode, [clip], point))])
+        facts, arrays = wire_many([one_codes(call(self._codec.encode, [clip], point))])
         return Message("done", {"codes": facts}, arrays)
 
     def _decode(self, request: Message) -> Message:
         codes = unwire_many(request.fact("codes", list), request.arrays)
-        return Message("done", {}, (one_output(call(self._loaded.decode, codes)),))
+        return Message("done", {}, (one_output(call(self._codec.decode, codes)),))
+
+    def _generate(self, request: Message) -> Message:
+        asked, sampling = read_request(request)
+        return response_message(one_response(call(self._model.generate, [asked], sampling)))
+
+    def _loglikelihood(self, request: Message) -> Message:
+        clip = Clip(request.arrays[0], request.fact("sample_rate", int))
+        return likelihood_message(one_likelihood(call(self._model.loglikelihood, [clip])))
+
+    def _first_audio(self, request: Message) -> Message:
+        return Message("done", {"seconds": first_audio(self._model, *read_request(request))})
 
     @property
-    def _loaded(self) -> Codec:
-        if self._codec is None:
-            raise ProtocolError("nothing is loaded")
-        return self._codec
+    def _codec(self) -> Codec:
+        if not isinstance(self._system, Codec):
+            raise ProtocolError("no codec is loaded")
+        return self._system
+
+    @property
+    def _model(self) -> SpeechLM:
+        if not isinstance(self._system, SpeechLM):
+            raise ProtocolError("no language model is loaded")
+        return self._system
 
 
 def serve(connection: socket.socket, witness: Witness) -> NoReturn:

@@ -6,7 +6,7 @@ from codecbench import weights
 from codecbench.benchmark.coding import last_trace, one_line
 from codecbench.errors import CodecbenchError
 from codecbench.models import registry as models
-from codecbench.models.base import Codec, LoadOptions
+from codecbench.models.base import Codec, LoadOptions, SpeechLM
 
 
 class LoadFailure(Exception):
@@ -21,16 +21,16 @@ class LoadFailure(Exception):
         self.trace = trace
 
 
-def load_codec(target: str, options: LoadOptions) -> Codec:
-    """The codec that `target` names, ready to run.
+def load_system(target: str, options: LoadOptions) -> Codec | SpeechLM:
+    """What `target` names, ready to run.
 
     Raises:
         LoadFailure: It cannot be loaded, for whatever reason.
     """
     try:
         loaded = models.find(target).load(options)
-        if not isinstance(loaded, Codec):
-            raise TypeError(f"{target} loads a {type(loaded).__name__}, not a Codec")
+        if not isinstance(loaded, Codec | SpeechLM):
+            raise TypeError(f"{target} loads a {type(loaded).__name__}, not a Codec or SpeechLM")
         if options.device.startswith("cuda"):
             import torch
 

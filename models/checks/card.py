@@ -25,9 +25,9 @@ def card_name(subject: Subject) -> None:
 
 @check(ALL, loads=False)
 def card_kind(subject: Subject) -> None:
-    """Kind, track and tasks agree: controls are of the track of controls, and language models have tasks."""
+    """Kind, track and tasks agree: controls are of the track of controls, and language models alone have tasks."""
     card = subject.card
-    if (card.kind == "control") != (card.track == "control"):
+    if card.kind != "lm" and (card.kind == "control") != (card.track == "control"):
         raise Failed(f"kind '{card.kind}' on track '{card.track}'")
     if (card.kind == "lm") != bool(card.tasks):
         raise Failed(f"kind '{card.kind}' with the tasks {list(card.tasks)}")

@@ -56,7 +56,7 @@ def test_times_of_files_and_records_mean_nothing(
 CLOCKS = {("time", "time"), ("time", "time_ns"), ("datetime", "now")}
 TOLD = {
     "benchmark/lock.py", "benchmark/run.py", "benchmark/environment.py", "benchmark/submit.py",
-    "benchmark/isolation/client.py",
+    "benchmark/isolation/hosts.py",
 }  # fmt: skip
 """What states for the record when something happened; and the time of a start, to compare those of files with."""
 

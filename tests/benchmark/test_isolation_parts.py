@@ -296,7 +296,8 @@ def test_an_adapter_runs_with_packages_of_its_own(
 ) -> None:
     from codecbench.audio import Clip
     from codecbench.benchmark.coding import Coded, code_clip
-    from codecbench.benchmark.isolation.client import HostSettings, IsolatedCodec
+    from codecbench.benchmark.isolation.client import IsolatedCodec
+    from codecbench.benchmark.isolation.hosts import HostSettings
     from codecbench.benchmark.isolation.levels import limits_for
 
     if level == "bwrap" and not shutil.which("bwrap"):

@@ -211,6 +211,34 @@ def _padded(clip: Clip) -> Clip:
     return Clip(np.pad(clip.samples, [(0, 0), (0, max(0, HOP - clip.length))]), clip.sample_rate)
 
 
+class NeverEnds(Honest):
+    """Comes to no end within the limit."""
+
+    def respond(self, request: Request, sampling: Sampling) -> Response:
+        return replace(super().respond(request, sampling), ended=False)
+
+
+class SaysNothing(Honest):
+    """Ends before it begins."""
+
+    def draw(self, prompt: NDArray[np.int64], count: int, sampling: Sampling) -> NDArray[np.int64]:
+        return super().draw(prompt, count, sampling)[:0]
+
+
+class GivesNoText(Honest):
+    """Hears, and keeps it to itself."""
+
+    def respond(self, request: Request, sampling: Sampling) -> Response:
+        return replace(super().respond(request, sampling), text=None)
+
+
+class RefusesAll(Honest):
+    """Will not."""
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
+        raise ValueError("not today")
+
+
 class TakesAnyRate(Honest):
     """Looks at no rate."""
 

@@ -1,0 +1,205 @@
+"""One request to one language model: build it, have it answered, check the answer.
+
+The harness brings every recording to the model's rate and channels. Whatever the model does wrong becomes a
+`SystemFailure` with a reason; an answer is neither cut nor repaired.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import isfinite
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from codecbench.audio import Audio, Clip
+from codecbench.benchmark.coding import SystemFailure, call, codec_input
+from codecbench.benchmark.datasets.base import Asked, Dataset, Utterance
+from codecbench.benchmark.resources import PeakMemory
+from codecbench.models.base import Card, Likelihood, Request, Response, Sampling, SpeechLM
+from codecbench.models.limits import GIVES_TEXT
+
+MARGIN_SECONDS = 2.0
+"""An answer may be twice as long as the truth, and so much more."""
+
+
+@runtime_checkable
+class HostedLM(Protocol):
+    """A language model whose work is done in a process of its own."""
+
+    def begin_item(self) -> None:
+        """The time limit of an item begins."""
+
+    def process(self) -> int | None:
+        """The process; None while there is none."""
+
+    def first_audio(self, request: Request, sampling: Sampling) -> float:
+        """Seconds until the model's stream yields its first audio."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What came back for one request.
+
+    Attributes:
+        output: Mono samples ``[T]`` at `sample_rate`; None where the answer is a text.
+        sample_rate: The model's rate in Hz.
+        text: None where the answer is audio.
+        tokens: How many it took.
+        seconds: Wall time.
+        first_audio: Seconds to the first audio of a model that streams; None otherwise, and where it was not measured.
+        memory_mb: By how much the process grew, at its peak.
+        likelihood: Of the truth; None where it was not asked for.
+    """
+
+    output: Audio | None
+    sample_rate: int
+    text: str | None
+    tokens: int
+    seconds: float
+    first_audio: float | None = None
+    memory_mb: float | None = None
+    likelihood: Likelihood | None = None
+
+
+def request_of(dataset: Dataset, utterance: Utterance, truth: Clip, card: Card) -> tuple[Request, float]:
+    """What `utterance` asks, its recordings at the rate and channels of `card`; and the longest answer in seconds.
+
+    Args:
+        dataset: Says how recordings are read.
+        utterance: A request.
+        truth: Its own recording.
+        card: Of the model.
+
+    Raises:
+        DataError: A recording cannot be read.
+    """
+    asked: Asked = utterance.asked  # type: ignore[assignment]
+    prompt = prompt_of(dataset, utterance, truth)
+    reference = _load(dataset, utterance, asked.reference)
+    request = Request(
+        asked.task, asked.text or None, codec_input(prompt, card) if prompt else None, asked.prompt_transcript or None,
+        codec_input(reference, card) if reference else None, utterance.language or None, asked.source_language or None,
+    )  # fmt: skip
+    rest = truth.duration - asked.prompt_seconds if asked.prompt_seconds else 2 * truth.duration + MARGIN_SECONDS
+    return request, asked.max_seconds or max(rest, 1 / truth.sample_rate)
+
+
+def prompt_of(dataset: Dataset, utterance: Utterance, truth: Clip) -> Clip | None:
+    """The recording that `utterance` asks a model to hear; None for none, as in an ordinary dataset.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    asked = utterance.asked
+    if asked is None:
+        return None
+    if asked.prompt_seconds:
+        return Clip(truth.samples[:, : round(asked.prompt_seconds * truth.sample_rate)], truth.sample_rate)
+    return _load(dataset, utterance, asked.prompt) or (truth if asked.task in GIVES_TEXT else None)
+
+
+def _load(dataset: Dataset, utterance: Utterance, path: Path | None) -> Clip | None:
+    return dataset.load(replace(utterance, path=path)) if path else None
+
+
+def answer(
+    model: SpeechLM, card: Card, request: Request, sampling: Sampling, *, first: bool = False, truth: Clip | None = None
+) -> Answer | SystemFailure:
+    """Have `model` answer `request`.
+
+    Args:
+        model: The model.
+        card: What it declares.
+        request: See `request_of`.
+        sampling: With the longest answer.
+        first: Also measure how soon a model that streams yields audio.
+        truth: Also ask for the likelihood of this clip, at the model's rate and channels.
+    """
+    hosted = model if isinstance(model, HostedLM) else None
+    if hosted:
+        hosted.begin_item()
+    try:
+        with PeakMemory(hosted.process() if hosted else None) as memory:
+            started = time.perf_counter()
+            response = one_response(call(model.generate, [request], sampling))
+            seconds = time.perf_counter() - started
+        found = _checked(response, card, request, sampling, seconds)
+        streams = first and card.streaming and found.output is not None
+        soonest = _first_audio(model, request, sampling) if streams else None
+        likelihood = one_likelihood(call(model.loglikelihood, [truth])) if truth else None
+    except SystemFailure as failure:
+        return failure
+    return replace(found, first_audio=soonest, memory_mb=memory.growth_mb(), likelihood=likelihood)
+
+
+def _first_audio(model: SpeechLM, request: Request, sampling: Sampling) -> float:
+    measure: Callable[[Request, Sampling], float]
+    measure = model.first_audio if isinstance(model, HostedLM) else lambda *asked: first_audio(model, *asked)
+    return measure(request, sampling)
+
+
+def first_audio(model: SpeechLM, request: Request, sampling: Sampling) -> float:
+    """Seconds until `model`'s stream yields its first audio; the rest is not waited for.
+
+    Raises:
+        SystemFailure: It raises, or yields none.
+    """
+    started = time.perf_counter()
+    pieces = call(model.stream, request, sampling)
+    try:
+        while True:
+            piece = call(next, pieces, None)
+            if piece is None:
+                raise SystemFailure("contract(its stream yields no audio)")
+            if getattr(piece, "length", 0):
+                return time.perf_counter() - started
+    finally:
+        call(getattr(pieces, "close", lambda: None))
+
+
+def one_response(responses: Any) -> Response:
+    """The response to one request, of all that a model may return for it: checked, and nothing beside it."""
+    if not isinstance(responses, list) or len(responses) != 1 or not isinstance(responses[0], Response):
+        raise SystemFailure("contract(generate must return a list of one Response a request)")
+    found = responses[0]
+    if not isinstance(found.text, str | None) or type(found.tokens) is not int or found.tokens < 0:
+        raise SystemFailure("contract(a response's text is a str or None, its tokens are a number from 0)")
+    if not isinstance(found.audio, Clip | None):
+        raise SystemFailure(f"contract(a response's audio is a {type(found.audio).__name__}, not a Clip)")
+    return found
+
+
+def one_likelihood(found: Any) -> Likelihood:
+    """The likelihood of one clip, of all that a model may return for it."""
+    if not isinstance(found, list) or len(found) != 1 or not isinstance(found[0], Likelihood):
+        raise SystemFailure("contract(loglikelihood must return a list of one Likelihood a clip)")
+    nats, tokens, seconds = float(found[0].nats), int(found[0].tokens), float(found[0].seconds)
+    if not (isfinite(nats) and nats <= 0 and tokens > 0 and seconds > 0):
+        raise SystemFailure(f"likelihood({nats} nats, {tokens} tokens, {seconds} s)")
+    return Likelihood(nats, tokens, seconds)
+
+
+def _checked(response: Response, card: Card, request: Request, sampling: Sampling, seconds: float) -> Answer:
+    rate = card.sample_rate or 0
+    if request.task in GIVES_TEXT:
+        if response.text is None:
+            raise SystemFailure("contract(the task gives a text, and the response has none)")
+        return Answer(None, rate, response.text, response.tokens, seconds)
+    audio = response.audio
+    if audio is None or audio.sample_rate != rate or audio.channels != (card.channels or audio.channels):
+        heard = f"{audio.channels} x {audio.sample_rate} Hz" if audio else "no audio"
+        raise SystemFailure(f"contract(the response has {heard}, not {card.channels} x {rate} Hz)")
+    if bad := int(audio.samples.size - np.isfinite(audio.samples).sum()):
+        raise SystemFailure(f"nonfinite({bad} of {audio.samples.size} samples)")
+    if audio.duration > sampling.max_seconds + 1e-6:
+        raise SystemFailure(f"length({audio.duration:.2f} s, over the limit of {sampling.max_seconds:.2f} s)")
+    if not response.ended:
+        raise SystemFailure(f"length(no end within {sampling.max_seconds:.2f} s)")
+    if not audio.length:
+        raise SystemFailure("length(no audio)")
+    samples = np.ascontiguousarray(audio.samples.astype(np.float32).mean(axis=0, dtype=np.float32))
+    return Answer(samples, rate, response.text, response.tokens, seconds)
