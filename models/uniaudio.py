@@ -14,14 +14,14 @@ guidance.
 The released model (July 2024) is smaller than the paper's, which is not published. The folder or archive with its
 configuration decides the shape. Likelihoods are of a clip as a sound with an empty description.
 
-On random weights, phones are the bytes of the text, and semantic units are a random projection.
+On random weights, phones are the bytes of the text.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from codecbench.models.blocks.multiscale import MultiScaleLM, Patches
+    from codecbench.models.blocks.units import Tokeniser
     from codecbench.models.uniaudio_text import Phones
 
 PROMPT_SECONDS = 3
@@ -72,6 +73,7 @@ class Size:
         text: Channels, layers, heads and inner channels of T5.
         codec: Channels of the codec's frames, and of its first convolution.
         codec_codebooks: Of the codec; the language model has the first ones.
+        features: Of what semantic units are clusters, as of `blocks.units.Features`.
     """
 
     dimension: int
@@ -81,6 +83,7 @@ class Size:
     text: tuple[int, int, int, int] = (768, 12, 12, 2048)
     codec: tuple[int, int] = (128, 32)
     codec_codebooks: int = 12
+    features: Mapping[str, Any] = field(default_factory=lambda: {"layer": 9})
 
 
 @dataclass
@@ -90,7 +93,7 @@ class Networks:
     lm: MultiScaleLM
     codec: Any
     text: nn.Module
-    units: nn.Module
+    units: Tokeniser
 
 
 def _card(name: str, **facts: Any) -> Card:
@@ -143,13 +146,15 @@ class UniAudio(SpeechLM):
     @classmethod
     def _released(cls, options: LoadOptions) -> UniAudio:
         from codecbench.models.blocks.t5 import own_names
+        from codecbench.models.blocks.units import Features
         from codecbench.models.musicgen_files import read_tokenizer
         from codecbench.models.uniaudio_text import read_phones
+        from codecbench.models.unit_files import read_tokeniser
 
         name = cls.card.name
         given = weights.unpublished(name, options.weights) if cls.card.unpublished else options.weights
         found = [_file(name, file, given) for file in files.RELEASED]
-        lm, codec, lexicon, table, text, tokenizer = found
+        lm, codec, lexicon, table, text, tokenizer, hubert, codebook = found
         config = files.read_config(lm)
         size = replace(
             cls.size, dimension=config["n_embd"], layers=config["n_layer"], heads=config["n_head"],
@@ -164,6 +169,7 @@ class UniAudio(SpeechLM):
         files.fill_codec(networks.codec, codec)
         t5 = cast("Any", networks.text)
         weights.load_state(t5, own_names(weights.read_state_dict(text), t5.backbone.shape), text)
+        networks.units = read_tokeniser(Features(**size.features), hubert, codebook, files.SEMANTIC)
         phones, reader = read_phones(lexicon, table), read_tokenizer(tokenizer)
         return cls(networks, ids, options.device, phones=phones, tokenizer=reader)
 
@@ -174,7 +180,7 @@ class UniAudio(SpeechLM):
 
         from codecbench.models.blocks import t5
         from codecbench.models.blocks.multiscale import MultiScaleLM, MultiScaleShape
-        from codecbench.models.blocks.random_units import RandomProjectionUnits
+        from codecbench.models.blocks.units import Features, Tokeniser, fill
 
         shape = MultiScaleShape(
             size.dimension, size.layers, size.heads, ids.vocabulary.size, size.longest, cls._codes()[0], size.text[0],
@@ -182,8 +188,11 @@ class UniAudio(SpeechLM):
         )  # fmt: skip
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            units = RandomProjectionUnits(files.SEMANTIC, cls.card.sample_rate or 0, cls._hop(), seed)
-            return Networks(MultiScaleLM(shape), cls.build_codec(size), t5.T5Encoder(t5.shape(*size.text)), units)
+            units = Tokeniser(Features(**size.features), files.SEMANTIC).eval()
+            text = t5.T5Encoder(t5.shape(*size.text))
+            networks = Networks(MultiScaleLM(shape), cls.build_codec(size), text, units)
+        fill(units, torch.Generator().manual_seed(seed))
+        return networks
 
     @classmethod
     def build_codec(cls, size: Size) -> nn.Module:
@@ -311,10 +320,13 @@ class UniAudio(SpeechLM):
         return cast("Tensor", found.clone())
 
     def units(self, clip: Clip) -> Tensor:
-        """Semantic units ``[F]`` of a clip, one a frame."""
+        """Semantic units ``[F]`` of a clip, one a frame, as far as frames are whole."""
         import torch
 
-        return cast("Tensor", self._units(torch.tensor(clip.samples[0], device=self._device)).clone())
+        samples = torch.tensor(clip.samples[0], device=self._device)
+        with torch.inference_mode():
+            found = self._units(samples) if len(samples) >= self._units.net.reach else self._units.whole(samples)
+        return found.clone()
 
     def encode(self, clip: Clip) -> Tensor:
         """Codes ``[K, F]`` of a clip."""
@@ -411,9 +423,12 @@ class UniAudioPaper(UniAudio):
 
 
 def _file(system: str, file: weights.WeightFile, given: Path | None) -> Path:
-    """Where a file of the release lies: the one in the folder `given`, unpacked or not, else the one in the cache."""
-    if given is not None and (given / Path(file.name).stem).is_dir():
-        return given / Path(file.name).stem
+    """Where a file of the release lies: in the folder `given`, unpacked or as ``.npy`` if so, else in the cache."""
+    if given is not None:
+        bare = given / Path(file.name).stem
+        for found in (bare, bare.with_name(f"{bare.name}.npy")):
+            if found.exists():
+                return found
     return weights.resolve(system, file, given / file.name if given else None)
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from codecbench import weights
 from codecbench.errors import InvalidSystem
+from codecbench.models.speech_resynthesis import HUBERT_500
+from codecbench.models.unit_files import HUBERT
 from codecbench.weights import WeightFile
 
 if TYPE_CHECKING:
@@ -31,8 +33,10 @@ RELEASED = (
     WeightFile("uniaudio.phone_dict", f"{SOURCE}/UniAudio/tools/tokenizer/phone/phone_dict", licence="MIT"),
     WeightFile("t5-v1_1-base.bin", f"{HUB}/google/t5-v1_1-base/resolve/main/pytorch_model.bin", licence="Apache-2.0"),
     WeightFile("t5-base.tokenizer.json", f"{HUB}/google-t5/t5-base/resolve/main/tokenizer.json", licence="Apache-2.0"),
+    HUBERT,
+    HUBERT_500[0],
 )
-"""Language model, codec, lexicon, phones, T5, and its tokeniser, which versions 1.0 and 1.1 share."""
+"""Language model, codec, lexicon, phones, T5, its tokeniser, which versions 1.0 and 1.1 share, and semantic units."""
 
 SPECIAL = (  # noqa: SIM905 - a list is three times as long
     "pad continuous_token start end phone_start phone_end text_start text_end audio_start audio_end image_start "

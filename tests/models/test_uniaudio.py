@@ -312,7 +312,7 @@ def test_phones_of_a_text(tmp_path: Path) -> None:
 def release(model: UniAudio, folder: Path) -> SEANetCodec:
     """The files of a release, with the language model of `model`; returns the codec, which is another."""
     from tokenizers import Tokenizer, models
-    from transformers import T5Config, T5EncoderModel
+    from transformers import HubertConfig, HubertModel, T5Config, T5EncoderModel
 
     def former(state: dict[str, Tensor], shapes: dict[str, Any], rules: Any) -> dict[str, Tensor]:
         renamed = {name: next(iter(rules({name: torch.zeros(1)}))) for name in shapes}
@@ -353,6 +353,13 @@ def release(model: UniAudio, folder: Path) -> SEANetCodec:
         torch.manual_seed(1)
         oracle = T5EncoderModel(text).eval().requires_grad_(False)
     torch.save(oracle.state_dict(), folder / "t5-v1_1-base.bin")
+    units = HubertConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, conv_dim=[8] * 7,
+        num_conv_pos_embedding_groups=4, num_conv_pos_embeddings=16,
+    )  # fmt: skip
+    torch.save(HubertModel(units).state_dict(), folder / "hubert-base-ls960.bin")
+    centroids = np.random.default_rng(0).standard_normal((500, 16)).astype(np.float32)
+    np.save(folder / "hubert-base-ls960-L9-km500.npy", centroids)
     made = Tokenizer(models.WordLevel({"?": 5}, unk_token="?"))  # noqa: S106
     made.save(str(folder / "t5-base.tokenizer.json"))
     return codec
@@ -386,6 +393,7 @@ def test_the_files_of_a_release(model: UniAudio, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found_now.audio.samples, expected.audio.samples)
     assert packed.read("hi").tolist() == [0, 1]
     assert packed.describe("x").shape == (1, 16)
+    assert packed.units(clip).shape == (9,)
 
 
 def test_damaged_files_are_refused(model: UniAudio, tmp_path: Path) -> None:
