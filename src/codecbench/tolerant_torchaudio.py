@@ -1,4 +1,4 @@
-"""The one place that imports torchaudio, with or without its compiled extension.
+"""The one place that imports torchaudio, with or without its compiled extension, and SpeechBrain, which needs it.
 
 The only wheel of torchaudio on the common index is linked against CUDA. Beside a CPU build of torch its extension
 cannot be loaded, and ``import torchaudio`` raises, although the parts that are written in Python (mel filter banks,
@@ -44,11 +44,18 @@ def import_speechbrain() -> None:
     """Import SpeechBrain, with or without torchaudio's extension, and take its stand-ins out of `sys.modules`.
 
     Those redirect old names of its modules; one that needs a package that is not installed raises ImportError
-    at whatever looks at all modules, as debuggers and test tools do.
+    at whatever looks at all modules, as debuggers and test tools do. The precision of products, which it lowers for
+    the whole process, is as before.
     """
     load()
-    from speechbrain.utils.importutils import LazyModule
+    import torch
 
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    try:
+        from speechbrain.utils.importutils import LazyModule
+    finally:
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
     for name in [name for name, module in sys.modules.items() if issubclass(type(module), LazyModule)]:
         del sys.modules[name]
 
