@@ -23,7 +23,8 @@ from codecbench.benchmark.datasets.base import DOMAINS, Utterance, fold, several
 from codecbench.errors import InfrastructureError
 from codecbench.recording import SUFFIXES, DataError, printable
 
-COLUMNS = ("path", "id", "speaker", "language", "domain", "transcript", "sha256", *requests.COLUMNS)
+OF_RECORDINGS = ("path", "id", "speaker", "language", "domain", "transcript", "sha256")
+COLUMNS = (*OF_RECORDINGS, *requests.COLUMNS)
 MANIFESTS = ("manifest.csv", "manifest.jsonl")
 MAX_LINE = 1 << 20
 
@@ -187,13 +188,14 @@ def _refuse_constant(name: str) -> None:
 def _check_columns(names: list[str], where: str) -> None:
     if "path" not in names:
         raise DataError(f"{where}: no column 'path'; there are: {printable(', '.join(names)) or 'none'}")
+    columns = COLUMNS if "task" in names else OF_RECORDINGS
     for name in names:
         if names.count(name) > 1:
             raise DataError(f"{where}: the column '{printable(name)}' appears twice")
-        if name not in COLUMNS and not name.startswith("x_"):
+        if name not in columns and not name.startswith("x_"):
             from difflib import get_close_matches
 
-            near = ["transcript"] if name in ("text", "sentence") else get_close_matches(name, COLUMNS, 1, 0.6)
+            near = ["transcript"] if name in ("text", "sentence") else get_close_matches(name, columns, 1, 0.6)
             hint = f"did you mean '{near[0]}'?" if near else f"a column of your own starts with x_, as in x_{name}"
             raise DataError(f"{where}: unknown column '{printable(name)}'; {printable(hint)}")
 

@@ -190,7 +190,7 @@ def test_what_nobody_can_answer_is_refused(
         ({"task": "conversion", "prompt": "00.wav"}, "the task 'conversion' needs 'reference'"),
         ({"task": "tts"}, "the task 'tts' needs 'text'"),
         ({"task": "asr"}, "the task 'asr' needs 'transcript'"),
-        ({"text": "hello"}, "'text' is of a request, and there is no 'task'"),
+        ({"task": "", "text": "hello"}, "'text' is of a request, and there is no 'task'"),
     ],
 )
 def test_a_faulty_list_says_where_and_what(
