@@ -7,13 +7,16 @@ and metrics that compare waveforms or speakers say so. Each system is a pair of 
 system                                  units                                       Hz      voice
 ======================================  ==========================================  ======  =======================
 ``speech_resynthesis_hubert100``        100 of HuBERT Base, layer 6                 50      LJSpeech
+``speech_resynthesis_hubert100_pitch``  the same, and 20 codes of pitch at 12.5 Hz   50      LJSpeech
 ``speech_resynthesis_hubert500``        500 of HuBERT Base, layer 9 (Expresso)      50      the first of Expresso's
 ``speech_resynthesis_mhubert1000``      1000 of the multilingual HuBERT, layer 11   50      LJSpeech
 ``speech_resynthesis_mhubert500_25hz``  500 of TWIST's multilingual HuBERT          25      LJSpeech
 ======================================  ==========================================  ======  =======================
 
-Every frame's unit is sent, repetitions too, so that durations are the clip's. The paper's own models, which also send
-pitch, were not published.
+Every frame's unit is sent, repetitions too, so that durations are the clip's. ``…_hubert100_pitch`` is the paper's own
+codec, which was not published: ``--weights FOLDER`` names a folder with its ``generator.pt`` and ``config.json``; the
+files of HuBERT are taken from there or from the cache. Its pitch tracker is ours, where the paper has YAAPT, and a
+voice's mean and deviation are the clip's, where the paper has those of all recordings.
 
 Frame ``f`` of HuBERT hears 400 samples from sample ``320 f`` on (720 from ``640 f`` at 25 Hz) through convolutions, and
 all others through attention. A clip is extended with zeros until its last frame fits, and cut to its length again.
@@ -22,6 +25,7 @@ all others through attention. A clip is extended with zeros until its last frame
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,12 +33,14 @@ import numpy as np
 
 from codecbench import weights
 from codecbench.audio import Audio, Clip
+from codecbench.errors import InvalidSystem
 from codecbench.models import unit_files
 from codecbench.models.base import Card, Codec, Codes, LoadOptions, OperatingPoint, Stream
 from codecbench.models.twist import HEARS, SPEAKS
 from codecbench.weights import WeightFile
 
 if TYPE_CHECKING:
+    from codecbench.models.blocks.pitch_codes import PitchQuantiser
     from codecbench.models.blocks.unit_vocoder import UnitVocoder
     from codecbench.models.blocks.units import Tokeniser
 
@@ -54,6 +60,7 @@ HUBERT_500 = (
     ),
 )  # fmt: skip
 """Codebook and vocoder."""
+PITCH = Stream(20, 12.5)
 
 MHUBERT = f"{unit_files.S2ST}/mhubert_vp_en_es_fr_it3_400k_layer11_km1000_lj"
 MHUBERT_1000 = (
@@ -146,7 +153,7 @@ def _card(name: str, units: int, rate: float, files: tuple[WeightFile, ...], dat
     return Card(
         name=f"speech_resynthesis_{name}", kind="codec", family="Speech resynthesis", track="official",
         sample_rate=16_000, channels=1, points=(unit_files.point(stream),), streams=(stream,), causal=False,
-        weights=files, weights_licence=files[-1].licence, training_data=data,
+        weights=files, weights_licence=files[-1].licence if files else "", training_data=data,
         contamination=f"HuBERT is trained on the training parts of {data[0]}", paper="arXiv:2104.00355",
     )  # fmt: skip
 
@@ -189,4 +196,72 @@ class Mhubert500(SpeechResynthesis):
     vocoder_shape: ClassVar[Mapping[str, Any]] = SPEAKS
 
 
-SYSTEMS = (Hubert100, Hubert500, Mhubert1000, Mhubert500)
+class Hubert100Pitch(SpeechResynthesis):
+    """The paper's codec of one voice: 100 units of HuBERT Base, and 20 codes of pitch every 80 ms."""
+
+    card = replace(
+        _card("hubert100_pitch", 100, 50, (), ("LibriSpeech", "LJSpeech")), streams=(Stream(100, 50), PITCH),
+        points=(unit_files.point(Stream(100, 50), PITCH),), weights_licence="", unpublished=True,
+    )  # fmt: skip
+    vocoder_shape: ClassVar[Mapping[str, Any]] = {"pitch": 20}
+
+    def __init__(self, tokeniser: Tokeniser, vocoder: UnitVocoder, quantiser: PitchQuantiser, device: str) -> None:
+        super().__init__(tokeniser, vocoder, device)
+        self._parameters += sum(p.numel() for p in quantiser.parameters())
+        self._quantiser = quantiser.requires_grad_(False).eval().to(device)
+
+    @classmethod
+    def load(cls, options: LoadOptions) -> SpeechResynthesis:
+        """Load a folder of the user's, or random weights."""
+        import torch
+
+        from codecbench.models.blocks import pitch_codes
+        from codecbench.models.blocks.units import Features
+
+        quantiser = pitch_codes.PitchQuantiser()
+        if (seed := options.random_seed) is not None:
+            parts = unit_files.random_parts(cls.features, 100, cls.vocoder_shape, seed)
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(seed)
+                quantiser = pitch_codes.PitchQuantiser()
+            pitch_codes.fill(quantiser, torch.Generator().manual_seed(seed))
+            return cls(*parts, quantiser, options.device)
+        folder = weights.unpublished(cls.card.name, options.weights)
+        hubert, codebook = (
+            weights.resolve(Hubert100.card.name, f, folder / f.name if (folder / f.name).exists() else None)
+            for f in Hubert100.card.weights[:2]
+        )
+        vocoder = unit_files.read_vocoder(folder / "generator.pt", folder / "config.json")
+        if vocoder.net.pitch != PITCH.codebook_size:
+            raise InvalidSystem(
+                f"{folder / 'config.json'} is of a vocoder without {PITCH.codebook_size} codes of pitch"
+            )
+        state = weights.read_state_dict(folder / "generator.pt", within=("generator",))
+        weights.load_state(quantiser, pitch_codes.own_names(state), folder / "generator.pt")
+        tokeniser = unit_files.read_tokeniser(Features(**cls.features), hubert, codebook, 100)
+        return cls(tokeniser, vocoder, quantiser, options.device)
+
+    def _encode(self, clip: Clip) -> Codes:
+        import torch
+
+        from codecbench.models.blocks import pitch, pitch_codes
+
+        # A code of pitch lasts four units, so that clips are extended to whole ones.
+        missing = -clip.length % (pitch.HOP * pitch_codes.FRAMES)
+        samples = torch.tensor(np.pad(clip.samples[0], (0, missing)), device=self._device)
+        with torch.inference_mode():
+            units = self._tokeniser.whole(samples)
+            codes = self._quantiser(pitch_codes.standardised(pitch.track(samples)))
+        streams = tuple(own.to(torch.int32).cpu().numpy() for own in (units, codes))
+        return Codes(clip.length, clip.sample_rate, clip.channels, streams, (100, PITCH.codebook_size))
+
+    def _decode(self, item: Codes) -> Audio:
+        import torch
+
+        with torch.inference_mode():
+            units, codes = (torch.tensor(own, device=self._device, dtype=torch.long) for own in item.streams)
+            samples = self._vocoder(units, codes)[None, : item.length]
+        return np.ascontiguousarray(samples.cpu().numpy())
+
+
+SYSTEMS = (Hubert100, Hubert100Pitch, Hubert500, Mhubert1000, Mhubert500)

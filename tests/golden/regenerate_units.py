@@ -6,10 +6,11 @@
 # mypy: ignore-errors
 """Write the golden values of unit vocoders and unit language models from their authors' code.
 
-Run with ``uv run tests/golden/regenerate_units.py TEXTLESSLIB FAIRSEQ PROMPT``, checkouts of
-https://github.com/facebookresearch/textlesslib at ba33d66, https://github.com/facebookresearch/fairseq at 3d262bb and
-https://github.com/ga642381/SpeechPrompt-v2 at 401e91d. Nothing here imports the benchmark. ``units.json`` has the names
-and shapes of tiny checkpoints, ``units.npz`` what the models gave with them filled by ``checkpoints.py``.
+Run with ``uv run tests/golden/regenerate_units.py TEXTLESSLIB FAIRSEQ PROMPT RESYNTHESIS``, checkouts of
+https://github.com/facebookresearch/textlesslib at ba33d66, https://github.com/facebookresearch/fairseq at 3d262bb,
+https://github.com/ga642381/SpeechPrompt-v2 at 401e91d and
+https://github.com/facebookresearch/speech-resynthesis at dbb92c8. Nothing here imports the benchmark. ``units.json``
+has the names and shapes of tiny checkpoints, ``units.npz`` what the models gave with them filled by ``checkpoints.py``.
 """
 
 from __future__ import annotations
@@ -216,8 +217,25 @@ def prompted(speechprompt: Path, shapes: dict, found: dict) -> None:
         found["prompted_tokens"], found["prompted_out"] = tokens, decoder(tokens)[0]
 
 
+def pitch_codes(resynthesis: Path, shapes: dict, found: dict) -> None:
+    sys.path.insert(0, str(resynthesis))
+    from modules.jukebox import Encoder
+    from modules.vq import Bottleneck
+
+    torch.Tensor.cuda = lambda self, *_: self
+    encoder = Encoder(1, 128, 1, [4], [2], width=32, depth=4, m_conv=1.0, dilation_growth_rate=3)
+    model = torch.nn.Module()
+    model.quantizer = torch.nn.Module()
+    model.quantizer.encoder, model.quantizer.vq = encoder, Bottleneck(20, 128, 0.99, 1)
+    filled(model, shapes, "pitch_codes")
+    pitch = torch.from_numpy(np.random.RandomState(SEED).standard_normal(640).astype(np.float32))
+    vectors = encoder(pitch[None, None])
+    found["pitch_codes_in"], found["pitch_codes_vectors"] = pitch, vectors[0][0].T
+    found["pitch_codes_out"] = model.quantizer.vq(vectors)[0][0][0]
+
+
 def main() -> None:
-    textlesslib, fairseq, speechprompt = map(Path, sys.argv[1:4])
+    textlesslib, fairseq, speechprompt, resynthesis = map(Path, sys.argv[1:5])
     torch.set_num_threads(1)
     shapes, found = {}, {}
     vocoders(textlesslib, shapes, found)
@@ -225,6 +243,7 @@ def main() -> None:
     dialogue(shapes, found)
     prosody(shapes, found)
     prompted(speechprompt, shapes, found)
+    pitch_codes(resynthesis, shapes, found)
     shapes["vocoders"] = VOCODERS
     shapes["seed"] = SEED
     (FOLDER / "units.json").write_text(json.dumps(shapes) + "\n")

@@ -12,16 +12,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from codecbench import weights
+from codecbench import tolerant_torchaudio, weights
 from codecbench.audio import Clip
 from codecbench.errors import InvalidSystem
 from codecbench.models import unit_files
 from codecbench.models.base import LoadOptions
-from codecbench.models.blocks import unit_vocoder
+from codecbench.models.blocks import pitch_codes, unit_vocoder
+from codecbench.models.blocks.pitch_codes import PitchQuantiser
 from codecbench.models.blocks.unit_vocoder import UnitVocoder, UnitVocoderShape
 from codecbench.models.checks.runner import check
 from codecbench.models.checks.subject import Options
 from codecbench.models.registry import find
+
+tolerant_torchaudio.load()  # `transformers` imports it plainly
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 RECIPE = runpy.run_path(str(GOLDEN / "checkpoints.py"))
@@ -180,7 +183,63 @@ def test_features_may_be_a_folder_of_transformers(tmp_path: Path) -> None:
         unit_files.read_tokeniser(Features(2), tmp_path, tmp_path / "km.npy", 5)
 
 
-@pytest.mark.parametrize("name", ["TinyResynthesis", pytest.param("TinyVoices", marks=pytest.mark.slow)])
+def test_pitch_codes_against_the_paper() -> None:
+    quantiser = PitchQuantiser().requires_grad_(False).eval()
+    weights.load_state(quantiser, pitch_codes.own_names(released("pitch_codes")), Path("pitch_codes"))
+    close(quantiser.features(golden("pitch_codes_in")), golden("pitch_codes_vectors"))
+    found = quantiser(golden("pitch_codes_in"))
+    assert torch.equal(found, golden("pitch_codes_out"))
+    assert found.shape == (640 // pitch_codes.FRAMES,)
+
+
+def test_standardised_pitch() -> None:
+    found = pitch_codes.standardised(torch.tensor([0.0, 100.0, 120.0, 0.0, 140.0]))
+    assert found.tolist() == [0.0, -1.0, 0.0, 0.0, 1.0]
+    assert not pitch_codes.standardised(torch.tensor([0.0, 100.0])).any()
+
+
+def test_codec_of_pitch_from_a_folder(tmp_path: Path) -> None:
+    """The vocoder's checkpoint has the quantiser of pitch in it."""
+    system = find(f"{SYSTEMS}:TinyPitch")
+    folder = folder_of(tmp_path, unit_files_of_hubert())
+    facts = SHAPES["vocoders"]["plain"] | {
+        "num_embeddings": 100, "f0": True, "f0_quantizer": {"f0_vq_params": {"l_bins": 20}},
+        "upsample_rates": [5, 4, 4, 2, 2], "upsample_kernel_sizes": [11, 8, 8, 4, 4], "upsample_initial_channel": 32,
+        "dur_predictor_params": None,
+    }  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        state = UnitVocoder(unit_vocoder.from_config(facts)).state_dict()
+    generator = {"f0_dict.weight" if name == "pitch.weight" else _released(name): t for name, t in state.items()}
+    torch.save({"generator": generator | released("pitch_codes")}, folder / "generator.pt")
+    (folder / "config.json").write_text(json.dumps(facts))
+    codec: Any = system.load(LoadOptions(weights=folder))
+    samples = (0.2 * np.sin(2 * np.pi * 150 * np.arange(9000) / 16_000)).astype(np.float32)[None]
+    (codes,) = codec.encode([Clip(samples, 16_000)], system.card.points[0])
+    assert [len(stream) for stream in codes.streams] == [32, 8]
+    assert codec.decode([codes])[0].shape == (1, 9000)
+    (folder / "config.json").write_text(json.dumps(facts | {"f0": False}))
+    with pytest.raises(InvalidSystem, match=r"does not fit|without 20 codes"):
+        system.load(LoadOptions(weights=folder))
+
+
+def unit_files_of_hubert() -> tuple[weights.WeightFile, ...]:
+    return find("speech_resynthesis_hubert100").card.weights
+
+
+def _released(own: str) -> str:
+    """The release's name of a parameter of a vocoder with three kernel sizes and any number of strides."""
+    if own.startswith("resample."):
+        return own.replace("resample.", "ups.")
+    if not own.startswith("fields."):
+        return released_name(own)
+    _, field, _, branch, kind, rest = own.split(".", 5)
+    return f"resblocks.{3 * int(field) + int(branch)}.{'convs1' if kind == 'dilated' else 'convs2'}.{rest}"
+
+
+@pytest.mark.parametrize(
+    "name", ["TinyResynthesis", *(pytest.param(name, marks=pytest.mark.slow) for name in ("TinyPitch", "TinyVoices"))]
+)
 def test_every_check_of_codecs_passes(name: str) -> None:
     report = check(f"{SYSTEMS}:{name}", Options(random_seed=0, long_seconds=2.5))
     assert [result for result in report.results if not result.ok] == []

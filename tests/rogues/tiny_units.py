@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from codecbench.models.dgslm import DGSLM
 from codecbench.models.gslm import GSLM
 from codecbench.models.pgslm import ContinuousProsody, DiscreteProsody
-from codecbench.models.speech_resynthesis import Hubert100, Hubert500, SpeechResynthesis
+from codecbench.models.speech_resynthesis import Hubert100, Hubert100Pitch, Hubert500, SpeechResynthesis
 from codecbench.models.speechgen import SpeechGen
 from codecbench.models.speechprompt import SpeechPrompt, SpeechPromptV2
 from codecbench.models.twist import OPT, Twist, Twist7B, Twist350M
@@ -26,6 +26,13 @@ class TinyResynthesis(SpeechResynthesis):
 
     card = replace(Hubert100.card, name="tiny-resynthesis")
     features, vocoder_shape = HEARS, SPEAKS
+
+
+class TinyPitch(Hubert100Pitch):
+    """A codec of units and pitch."""
+
+    card = replace(Hubert100Pitch.card, name="tiny-pitch")
+    features, vocoder_shape = HEARS, {"channels": 16, "width": 32, "pitch": 20}
 
 
 class TinyVoices(SpeechResynthesis):
