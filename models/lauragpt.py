@@ -30,7 +30,7 @@ from codecbench.models.base import (
     SpeechLM,
     Stream,
 )  # fmt: skip
-from codecbench.models.lauratts import LONGEST, Codec
+from codecbench.models.lauratts import HOP, LONGEST, Codec
 from codecbench.models.limits import GIVES_TEXT, TRANSLATES, check_clip, check_request, check_sampling
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 LANGUAGES = ("en", "zh")
 TASKS = ("asr", "slu", "captioning", "enhancement", "tts", "s2tt en", "s2tt zh", "mt en", "mt zh")
 """Tokens of tasks, in the order of their ids; a translation has one for each language."""
-FRAME_RATE, HOP = 25, 640
+FRAME_RATE = 25
 LONGEST_ANSWER = 200
 """Words, or parts of words, of a text."""
 

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from codecbench.models.blocks.laura import LauraShape, LauraTTS
 
 RELEASE = "https://huggingface.co/alibaba-damo/speech_synthesizer-laura-en-libritts-16k-codec_nq2-pytorch/resolve/main"
+HOP = 640
+"""Samples a frame."""
 LONGEST = 30.0
 """Seconds that the model was trained on, with the voice's."""
 PEAK, LEVEL = 0.99, 0.6
@@ -181,7 +183,7 @@ class LauraTTSModel(SpeechLM):
         """Speech for each request, in the voice of its audio, if there is any and its transcript."""
         check_sampling(sampling)
         for request in requests:
-            check_request(self.card, request, frame=640)
+            check_request(self.card, request, frame=HOP)
             if request.audio is not None and not request.transcript:
                 raise ValueError(f"{self.card.name} speaks in the voice of audio only with its transcript")
         from codecbench.models.blocks.sampling import drawer
@@ -192,7 +194,7 @@ class LauraTTSModel(SpeechLM):
     def loglikelihood(self, items: Sequence[Clip]) -> list[Likelihood]:
         """Log-likelihood of each clip's codes of the first two codebooks, in windows of 30 s."""
         for clip in items:
-            check_clip(self.card, clip, 640)
+            check_clip(self.card, clip, HOP)
         return [self._score(clip) for clip in items]
 
     def loss(self, examples: Sequence[tuple[Request, Clip]]) -> Tensor:
