@@ -74,7 +74,7 @@ class BackboneShape:
 
 
 class AdaptiveNorm(nn.Module):
-    """Layer normalisation whose output is scaled and shifted by what a vector says (arXiv:2301.02111, section 4.2.2)."""
+    """Layer normalisation, scaled and shifted as a vector says (arXiv:2301.02111, section 4.2.2)."""
 
     def __init__(self, dimension: int, epsilon: float) -> None:
         super().__init__()

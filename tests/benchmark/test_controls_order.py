@@ -20,8 +20,9 @@ Run = Callable[..., Any]
 ELSEWHERE = {
     "wer", "cer", "dwer", "dcer", "wer_original", "spk_sim", "spk_sim_ecapa",
     "dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "dnsmos_p808",
+    "spk_sim_prompt", "duration_ratio", "answer_wer", "answer_cer", "bits_per_second",
 }  # fmt: skip
-"""Metrics that hear with a model: their own tests give them speech that the model understands."""
+"""Metrics that hear with a model, whose tests give them speech that it understands; and those of answers to requests."""
 
 
 @pytest.fixture

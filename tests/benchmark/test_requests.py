@@ -142,7 +142,7 @@ BROKEN = {
     "SaysNothing": ("tts", "length(no audio)"),
     "GivesNoText": ("asr", "contract(the task gives a text"),
     "Improper": ("tts", "likelihood(3.0 nats"),
-    "RefusesAll": ("tts", "exception(ValueError: not today)"),
+    "RefusesAll": ("tts", "exception(ValueError: not today"),
 }
 
 

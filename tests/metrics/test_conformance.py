@@ -16,7 +16,12 @@ from codecbench.metrics import registry
 from codecbench.metrics.base import Failed, Metric
 from codecbench.metrics.conformance.run import conform, golden, measure
 
-NO_VALUES = {"spk_sim_ecapa": "nothing but its own package computes it, and its weights cannot be carried along"}
+NO_VALUES = {
+    "spk_sim_ecapa": "nothing but its own package computes it, and its weights cannot be carried along",
+    "spk_sim_prompt": "what spk_sim says of the prompt", "duration_ratio": "a quotient of two lengths",
+    "answer_wer": "wer's edits, of a text", "answer_cer": "cer's edits, of a text",
+    "bits_per_second": "a language model's own number in another unit",
+}  # fmt: skip
 
 
 def test_every_metric_has_golden_values_or_a_reason() -> None:

@@ -17,7 +17,6 @@ from tests.golden.checkpoints import clip, content, excerpt
 from torch import Tensor, nn
 
 from codecbench import tolerant_torchaudio, weights
-from codecbench.tolerant_torchaudio import import_speechbrain
 from codecbench.models.blocks.factorised import ResidualFactorisedVQ
 from codecbench.models.blocks.learning import MovingAverage, kmeans
 from codecbench.models.blocks.quantise import ResidualVQ
@@ -26,6 +25,7 @@ from codecbench.models.training.balancer import Balancer
 from codecbench.models.training.discriminators import Jury, Verdict
 from codecbench.models.training.discriminators_spectral import MultiBandSTFT, MultiResolution, MultiScaleSTFT
 from codecbench.models.training.discriminators_wave import MultiPeriod, MultiScale, audiodec, hifigan
+from codecbench.tolerant_torchaudio import import_speechbrain
 
 RATE, LENGTH = 16_000, 4_001
 Golden = dict[str, NDArray[np.float32]]

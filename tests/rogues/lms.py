@@ -236,7 +236,7 @@ class RefusesAll(Honest):
     """Will not."""
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
-        raise ValueError("not today")
+        raise ValueError(f"not today, {len(requests)} at {sampling.temperature}")
 
 
 class TakesAnyRate(Honest):

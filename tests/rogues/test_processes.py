@@ -15,8 +15,8 @@ import pytest
 from codecbench.audio import Clip
 from codecbench.benchmark.coding import Coded, SystemFailure, code_clip
 from codecbench.benchmark.isolation.client import IsolatedCodec
-from codecbench.benchmark.isolation.hosts import HostSettings
 from codecbench.benchmark.isolation.describe import describe
+from codecbench.benchmark.isolation.hosts import HostSettings
 from codecbench.benchmark.isolation.levels import Level, Limits
 from codecbench.benchmark.isolation.loading import LoadFailure
 from codecbench.benchmark.isolation.log import HALF_BYTES
