@@ -62,11 +62,8 @@ class LauraGPTModel(SpeechLM):
         name="lauragpt", kind="lm", family="LauraGPT", track="official", sample_rate=16_000, channels=1,
         points=(OperatingPoint("0.25kbps", 0.25, 1),), streams=(Stream(1024, float(FRAME_RATE)),),
         tasks=("asr", "s2tt", "mt", "slu", "captioning", "enhancement", "tts"), unpublished=True,
-        training_data=(
-            "AISHELL-1", "AISHELL-2", "WenetSpeech", "LibriSpeech", "GigaSpeech", "BSTC", "CoVoST 2", "MELD", "IEMOCAP",
-            "RAVDESS", "Clotho", "AudioCaps", "WavCaps", "SLURP", "LibriTTS", "in-house",
-        ),
-        contamination="trained on the training parts of LibriSpeech, LibriTTS, CoVoST 2, SLURP, Clotho and AudioCaps",
+        training_data=("public and in-house sets of each of its tasks",),
+        contamination="unknown: nobody has its weights",
         paper="arXiv:2310.04673",
     )  # fmt: skip
     size: ClassVar[Size] = Size()

@@ -112,8 +112,8 @@ class UniAudio(SpeechLM):
 
     card = _card(
         "uniaudio", weights=files.RELEASED, weights_licence="not stated",
-        training_data=("LibriLight", "AudioSet", "AudioCaps", "Million Song Dataset", "DISCO-10M", "others"),
-        contamination="trained on the training parts of LibriTTS and AudioCaps",
+        training_data=("speech, sound and music", "Million Song Dataset", "DISCO"),
+        contamination="unknown: not all of its sets are named",
     )  # fmt: skip
     size: ClassVar[Size] = Size(768, 16, 12)
     use_cache = True
@@ -417,7 +417,7 @@ class UniAudioPaper(UniAudio):
 
     card = _card(
         "uniaudio_1b", unpublished=True, training_data=("165 000 h of twelve public sets",),
-        contamination="trained on the training parts of LibriTTS and AudioCaps",
+        contamination="unknown: nobody has its weights",
     )  # fmt: skip
     size = Size(1536, 24, 12, longest=3000)
 
