@@ -22,7 +22,7 @@ ELSEWHERE = {
     "dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "dnsmos_p808",
     "spk_sim_prompt", "duration_ratio", "answer_wer", "answer_cer", "bits_per_second",
 }  # fmt: skip
-"""Metrics that hear with a model, whose tests give them speech that it understands; and those of answers to requests."""
+"""Metrics that hear with a model, whose own tests give them speech that it understands; and those of answers."""
 
 
 @pytest.fixture
