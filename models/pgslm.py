@@ -15,6 +15,7 @@ has the speaker's of all recordings. The vocoder speaks with the voice of Blizza
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,6 +27,7 @@ from codecbench.errors import InvalidSystem
 from codecbench.models import unit_files
 from codecbench.models.base import Card, Likelihood, LoadOptions, Request, Response, Sampling, SpeechLM, Stream
 from codecbench.models.limits import check_clip, check_request, check_sampling
+from codecbench.models.unit_speech import draw_for
 from codecbench.weights import WeightFile
 
 if TYPE_CHECKING:
@@ -156,11 +158,17 @@ class PGSLM(SpeechLM):
         longest = max(len(prompt[0]) for prompt in prompts)
         if longest >= LONGEST - 1:
             raise ValueError(f"the audio has {longest} units; {self.card.name} hears {LONGEST - 2}")
-        found = generate(
-            self.lm, [self._heard(prompt) for prompt in prompts], min(frames, LONGEST - 1 - longest),
-            draw=self._drawer(requests, sampling), use_cache=self.use_cache,
-        )  # fmt: skip
-        return [self._respond(prompt, more, frames) for prompt, more in zip(prompts, found, strict=True)]
+        draw = self._drawer(requests, sampling)
+        rooms = [min(frames, LONGEST - 1 - len(prompt[0])) for prompt in prompts]
+        found: dict[int, Streams] = {}
+        for room in set(rooms):  # one, but for prompts that nearly fill the context
+            rows = [b for b, own in enumerate(rooms) if own == room]
+            more = generate(
+                self.lm, [self._heard(prompts[b]) for b in rows], room, draw=partial(draw_for, draw, rows),
+                use_cache=self.use_cache,
+            )  # fmt: skip
+            found.update(zip(rows, more, strict=True))
+        return [self._respond(prompt, found[b], rooms[b], frames) for b, prompt in enumerate(prompts)]
 
     def loglikelihood(self, items: Sequence[Clip]) -> list[Likelihood]:
         """Log-likelihood of each clip's units, given the prosody before each."""
@@ -224,7 +232,7 @@ class PGSLM(SpeechLM):
 
         return draw_all
 
-    def _respond(self, prompt: Streams, more: Streams, frames: int) -> Response:
+    def _respond(self, prompt: Streams, more: Streams, room: int, frames: int) -> Response:
         import torch
 
         hop, count = self._tokeniser.net.hop, len(more[0])
@@ -233,7 +241,7 @@ class PGSLM(SpeechLM):
         samples = self.decode((whole[0], whole[1], whole[2]))[start : start + frames * hop]
         clip = Clip(np.ascontiguousarray(samples[None].cpu().numpy()), self.card.sample_rate or 0)
         # Fewer units than there was room for: the end came.
-        return Response(clip, tokens=3 * count, ended=count < min(frames, LONGEST - 1 - len(prompt[0])))
+        return Response(clip, tokens=3 * count, ended=count < room)
 
     def _score(self, clip: Clip) -> Likelihood:
         import torch

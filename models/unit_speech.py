@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -127,13 +128,19 @@ class UnitSpeechLM(SpeechLM):
         from codecbench.models.blocks.unit_generation import generate
 
         tokens = [self.tokens(prompt) for prompt in prompts]
-        most = max(len(own) for own in tokens)
-        if most >= self.longest:
-            raise ValueError(f"the audio has {most} units; {self.card.name} hears {self.longest - 1}")
-        return generate(
-            self.lm, tokens, min(count, self.longest - most), allowed=self._allowed, end=self.symbols.end,
-            draw=draw, use_cache=self.use_cache,
-        )  # fmt: skip
+        longest = max(len(own) for own in tokens)
+        if longest >= self.longest:
+            raise ValueError(f"the audio has {longest} units; {self.card.name} hears {self.longest - 1}")
+        rooms = [min(count, self.longest - len(own)) for own in tokens]
+        found: dict[int, Tensor] = {}
+        for room in set(rooms):  # one, but for prompts that nearly fill the context
+            rows = [b for b, own in enumerate(rooms) if own == room]
+            more = generate(
+                self.lm, [tokens[b] for b in rows], room, allowed=self._allowed, end=self.symbols.end,
+                draw=partial(draw_for, draw, rows), use_cache=self.use_cache,
+            )  # fmt: skip
+            found.update(zip(rows, more, strict=True))
+        return [found[b] for b in range(len(prompts))]
 
     def tokens(self, units: Tensor) -> Tensor:
         """`units` ``[N]`` as the language model's tokens, after its start."""
@@ -166,3 +173,8 @@ class UnitSpeechLM(SpeechLM):
 
         nats = loglikelihood(self.lm, self.tokens(self.encode(clip)), self.longest)
         return Likelihood(float(nats.double().sum()), len(nats), clip.duration)
+
+
+def draw_for(draw: Callable[..., Any], rows: Sequence[int], row: int, *logits: Tensor) -> Any:
+    """Draw for the request whose number stands in `rows` at `row`."""
+    return draw(rows[row], *logits)

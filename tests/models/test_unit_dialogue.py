@@ -14,6 +14,7 @@ from torch import Tensor
 from codecbench import tolerant_torchaudio
 from codecbench.audio import Clip
 from codecbench.errors import InvalidSystem
+from codecbench.models import pgslm
 from codecbench.models.base import LoadOptions, Request, Sampling
 from codecbench.models.blocks import pitch, units
 from codecbench.models.blocks.unit_vocoder import UnitVocoder, from_config
@@ -62,6 +63,18 @@ def test_neither_company_nor_cache_change_anything(model: Any, sampling: Samplin
         assert a.audio.samples.shape[0] == channels
         assert a.audio.length <= 4800
         np.testing.assert_array_equal(a.audio.samples, b.audio.samples)
+
+
+def test_company_that_nearly_fills_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = system("TinyPGSLM").load(LoadOptions(random_seed=0))
+    clips = [hum(0.2, 90), hum(0.9, 200)]
+    monkeypatch.setattr(pgslm, "LONGEST", len(model.encode(clips[1])[0]) + 3)
+    requests = [Request("continuation", audio=own) for own in clips]
+    sampling = Sampling(seed=2, max_seconds=0.3)
+    together = model.generate(requests, sampling)
+    alone = [model.generate([request], sampling)[0] for request in requests]
+    assert [(own.tokens, own.ended) for own in together] == [(own.tokens, own.ended) for own in alone]
+    assert together[1].tokens <= 6
 
 
 def test_a_dialogue_has_two_sides() -> None:

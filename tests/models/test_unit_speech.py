@@ -156,6 +156,19 @@ def test_a_prompt_that_fills_the_context_is_refused(model: Any, monkeypatch: pyt
         model.generate([Request("continuation", audio=noise(1.0))], Sampling())
 
 
+def test_company_that_nearly_fills_the_context(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request's room is its own, whatever the longest of the batch has."""
+    clips = [noise(0.3), noise(1.0, 1)]
+    lengths = [len(model.tokens(model.encode(own))) for own in clips]
+    monkeypatch.setattr(type(model), "longest", lengths[1] + 2)
+    requests = [Request("continuation", audio=own) for own in clips]
+    sampling = Sampling(temperature=0, max_seconds=0.4)
+    together = model.generate(requests, sampling)
+    alone = [model.generate([request], sampling)[0] for request in requests]
+    assert [own.tokens for own in together] == [own.tokens for own in alone]
+    assert together[1].tokens <= 2
+
+
 def write_parts(folder: Path, files: Any, entries: int, convs: int) -> None:
     """HuBERT, codebook and vocoder of a release; they are checked elsewhere."""
     from transformers import HubertConfig, HubertModel
