@@ -6,7 +6,7 @@ are not published: similar sounds have the same unit, and no unit hears more tha
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, log1p
 from typing import cast
 
 import torch
@@ -51,8 +51,8 @@ class RandomProjectionUnits(nn.Module):
 
 def mel_bands(bins: int, count: int, sample_rate: int) -> Tensor:
     """Triangular bands ``[bins, count]``, evenly spaced in mel from 0 to half the sample rate."""
-    highest = 1127 * torch.log1p(torch.tensor(sample_rate / 2 / 700))
-    edges = 700 * torch.expm1(torch.linspace(0, float(highest), count + 2) / 1127)
+    highest = 1127 * log1p(sample_rate / 2 / 700)
+    edges = 700 * torch.expm1(torch.linspace(0, highest, count + 2) / 1127)
     places = torch.linspace(0, sample_rate / 2, bins)[:, None]
     rising = (places - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - places) / (edges[2:] - edges[1:-1])

@@ -107,6 +107,13 @@ def test_names_and_shapes_are_those_of_the_released_size() -> None:
     assert 83e6 < learnt < 85e6  # 84.19 M are published
 
 
+def test_lauragpt_is_as_large_as_in_the_paper() -> None:
+    with torch.device("meta"):
+        own = lauragpt.LauraGPT(lauragpt.LauraGPTShape(LauraGPTModel.ids().size))
+    assert round(sum(parameter.numel() for parameter in own.lm.parameters()) / 1e9, 1) == 1.8  # Qwen's
+    assert round(sum(parameter.numel() for parameter in own.parameters()) / 1e9, 1) == 2.0
+
+
 @pytest.mark.parametrize("relative", [True, False])
 def test_cache_and_padding_change_nothing(relative: bool) -> None:
     shape = RelativeShape(6, 16, 2, 2, 24, causal=True, relative=relative)
