@@ -122,10 +122,10 @@ def gslm(dimension: int = 1024, layers: int = 12, heads: int = 16, hidden: int =
 
 @torch.no_grad()
 def enliven(network: nn.Module) -> None:
-    """Make an untrained language model vary: embeddings as large as a trained one's, so that logits tell tokens apart.
+    """Make an untrained language model vary: embeddings so small that a tied output does not tell what went in.
 
-    As torch builds them, tied embeddings of variance 1 let a token predict itself alone.
+    As torch builds them, of variance 1, each token predicts itself with certainty, the more so in wide networks.
     """
     for part in network.modules():
         if isinstance(part, nn.Embedding):
-            part.weight.mul_(part.embedding_dim**-0.5)
+            part.weight.mul_(4 / part.embedding_dim)

@@ -128,7 +128,7 @@ def test_a_prompt_learns_and_the_model_does_not(classes: int) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = UnitLM(UnitLMShape(unit_lm.gslm(32, 2, 4, 64), 16, scaled=True))
-        unit_lm.enliven(network)
+        network.embedding.weight.data /= 32**0.5
         for parameter in network.backbone.layers.parameters():
             parameter.data *= 2.5 if parameter.ndim == 2 else 1  # as built, attention hardly tells steps apart
         model = PromptedLM(network, SoftPrompt(4, 32, 2, classes, 16 if classes else 0))
@@ -171,7 +171,13 @@ def test_labels(name: str) -> None:
 def test_a_learnt_prompt_from_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Labels of a prompt that was tuned on the clips themselves; the base's files are read elsewhere in the tests."""
     tiny = system("TinySpeechPromptV2")
-    networks = tiny.build(0)
+
+    def build(*_: Any) -> Any:
+        networks = tiny.build(0)
+        networks.lm.embedding.weight.data *= 2**0.5  # so that what is heard tells more
+        return networks
+
+    networks = build()
     base = tiny(networks, SoftPrompt(5, 32, 2, 2, 104), {"noise": "0", "hum": "1"}, "cpu")
     times = np.arange(8000) / 16_000
     hum = Clip((0.3 * np.sin(2 * np.pi * 300 * times) * np.sin(9 * times)).astype(np.float32)[None], 16_000)
@@ -183,7 +189,7 @@ def test_a_learnt_prompt_from_a_folder(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "labels.json").write_text(json.dumps({"noise": "0", "hum": "1"}))
     for file in tiny.card.weights or find("gslm_hubert100").card.weights:
         (tmp_path / file.name).touch()
-    monkeypatch.setattr(tiny, "read", classmethod(lambda *_: tiny.build(0)))
+    monkeypatch.setattr(tiny, "read", classmethod(build))
     loaded = tiny.load(LoadOptions(weights=tmp_path))
     found = loaded.generate([Request("slu", audio=own) for own in clips], Sampling(temperature=0))
     assert [response.text for response in found] == ["noise", "hum"]
