@@ -1,6 +1,7 @@
 # make demo: the benchmark on real recordings, in a few minutes.   make test: style, types, architecture, tests.
 BIN := .venv/bin
-PYTEST := $(BIN)/pytest -n 2 --dist worksteal -q
+# Two processes of one thread each: threads of both on two cores would mostly wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -q
 
 .PHONY: demo test test-slow lint clean
 
