@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from codecbench.audio import Clip
-from codecbench.benchmark.asking import first_audio, one_likelihood, one_response
 from codecbench.benchmark.coding import SystemFailure, call, last_trace, one_codes, one_line, one_output
 from codecbench.benchmark.isolation.loading import LoadFailure, load_system
 from codecbench.benchmark.isolation.plain import from_plain, to_plain
 from codecbench.benchmark.isolation.protocol import Message, ProtocolError, receive, send, unwire_many, wire_many
 from codecbench.benchmark.isolation.wire import likelihood_message, read_request, response_message
+from codecbench.benchmark.responses import first_audio, one_likelihood, one_response
 from codecbench.errors import CodecbenchError
 from codecbench.models import registry as models
 from codecbench.models.base import Codec, LoadOptions, OperatingPoint, SpeechLM

@@ -180,10 +180,10 @@ def test_the_entry_point_group_is_the_documented_one() -> None:
 
 
 def test_the_documented_columns_are_those_that_are_read(recordings: Path) -> None:
-    from codecbench.benchmark.datasets import manifest
+    from codecbench.benchmark.datasets import manifest, requests
 
     with (recordings / "manifest.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([manifest.COLUMNS, ["a.wav", *[""] * 6]])
-    assert manifest.__doc__
-    assert all(f"``{name}``" in manifest.__doc__ for name in manifest.COLUMNS)
+        csv.writer(file).writerows([manifest.OF_RECORDINGS, ["a.wav", *[""] * 6]])
+    assert all(f"``{name}``" in str(manifest.__doc__) for name in manifest.OF_RECORDINGS)
+    assert all(f"``{name}``" in str(requests.__doc__) for name in requests.COLUMNS)
     assert len(registry.open_dataset("mine").utterances) == 1

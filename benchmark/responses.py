@@ -1,0 +1,52 @@
+"""What a language model may return: checked, and nothing beside it. Hosts import this, and nothing of datasets."""
+
+from __future__ import annotations
+
+import time
+from math import isfinite
+from typing import Any
+
+from codecbench.audio import Clip
+from codecbench.benchmark.coding import SystemFailure, call
+from codecbench.models.base import Likelihood, Request, Response, Sampling, SpeechLM
+
+
+def first_audio(model: SpeechLM, request: Request, sampling: Sampling) -> float:
+    """Seconds until `model`'s stream yields its first audio; the rest is not waited for.
+
+    Raises:
+        SystemFailure: It raises, or yields none.
+    """
+    started = time.perf_counter()
+    pieces = call(model.stream, request, sampling)
+    try:
+        while True:
+            piece = call(next, pieces, None)
+            if piece is None:
+                raise SystemFailure("contract(its stream yields no audio)")
+            if getattr(piece, "length", 0):
+                return time.perf_counter() - started
+    finally:
+        call(getattr(pieces, "close", lambda: None))
+
+
+def one_response(responses: Any) -> Response:
+    """The response to one request, of all that a model may return for it: checked, and nothing beside it."""
+    if not isinstance(responses, list) or len(responses) != 1 or not isinstance(responses[0], Response):
+        raise SystemFailure("contract(generate must return a list of one Response a request)")
+    found = responses[0]
+    if not isinstance(found.text, str | None) or type(found.tokens) is not int or found.tokens < 0:
+        raise SystemFailure("contract(a response's text is a str or None, its tokens are a number from 0)")
+    if not isinstance(found.audio, Clip | None):
+        raise SystemFailure(f"contract(a response's audio is a {type(found.audio).__name__}, not a Clip)")
+    return found
+
+
+def one_likelihood(found: Any) -> Likelihood:
+    """The likelihood of one clip, of all that a model may return for it."""
+    if not isinstance(found, list) or len(found) != 1 or not isinstance(found[0], Likelihood):
+        raise SystemFailure("contract(loglikelihood must return a list of one Likelihood a clip)")
+    nats, tokens, seconds = float(found[0].nats), int(found[0].tokens), float(found[0].seconds)
+    if not (isfinite(nats) and nats <= 0 and tokens > 0 and seconds > 0):
+        raise SystemFailure(f"likelihood({nats} nats, {tokens} tokens, {seconds} s)")
+    return Likelihood(nats, tokens, seconds)
