@@ -16,9 +16,11 @@ demo: .venv/.ready
 test: lint
 	$(PYTEST) -m "not slow"
 
-# Minutes long each: twenty kills of one run, ten-second clips through every network, a wheel elsewhere.
+# Minutes long each: twenty kills of one run, ten-second clips through every network, a wheel elsewhere. All of them take
+# most of an hour on two cores; `make test-slow SLOW=FOLDERS` runs some.
+SLOW := tests
 test-slow: .venv/.ready
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow $(SLOW)
 
 lint: .venv/.ready
 	$(BIN)/ruff check .
