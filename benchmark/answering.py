@@ -11,7 +11,7 @@ from codecbench.benchmark.coding import SystemFailure, codec_input, one_line
 from codecbench.benchmark.evidence import Keeper
 from codecbench.benchmark.plan import Plan, PlannedSystem
 from codecbench.benchmark.probe import Probe
-from codecbench.benchmark.scoring import Scorer
+from codecbench.benchmark.scoring import References, Scorer
 from codecbench.errors import CodecbenchError
 from codecbench.metrics.base import Reference
 from codecbench.models.base import SpeechLM
@@ -22,20 +22,15 @@ Row = dict[str, Any]
 class Answerer:
     """Has requests answered, and makes rows of the answers."""
 
-    def __init__(self, plan: Plan, scorer: Scorer, keeper: Keeper) -> None:
-        self._plan, self._scorer, self._keeper = plan, scorer, keeper
-        self._asked = {
-            (name, utterance.id): utterance
-            for name, planned in plan.datasets.items()
-            for utterance in planned.dataset.utterances
-        }
+    def __init__(self, plan: Plan, references: References, scorer: Scorer, keeper: Keeper) -> None:
+        self._plan, self._references, self._scorer, self._keeper = plan, references, scorer, keeper
         self._likely = any(metric.compares == "likelihoods" for metric in scorer.metrics)
 
     def row(
         self, model: SpeechLM, system: PlannedSystem, dataset: str, utterance: str, truth: Clip, reference: Reference
     ) -> Row | SystemFailure:
         """The part of a row that comes from the answer of `model` to the request `utterance`."""
-        source, asked = self._plan.datasets[dataset].dataset, self._asked[dataset, utterance]
+        source, asked = self._plan.datasets[dataset].dataset, self._references.utterance(dataset, utterance)
         try:
             request, limit = request_of(source, asked, truth, system.card)
         except CodecbenchError as error:

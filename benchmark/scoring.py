@@ -10,6 +10,7 @@ import numpy as np
 from codecbench.audio import Clip, fit_length, resample
 from codecbench.benchmark.asking import Answer, prompt_of
 from codecbench.benchmark.coding import Coded
+from codecbench.benchmark.datasets.base import Utterance
 from codecbench.benchmark.datasets.requests import KEEPS_TIME, comparable
 from codecbench.benchmark.plan import Plan, Verdict
 from codecbench.metrics import registry as metrics
@@ -42,6 +43,10 @@ class References:
             for utterance in planned.dataset.utterances
         }
         self._kept: OrderedDict[tuple[str, str], tuple[Clip, Reference]] = OrderedDict()
+
+    def utterance(self, dataset: str, name: str) -> Utterance:
+        """What `dataset` says of the utterance called `name`."""
+        return self._facts[dataset, name]
 
     def get(self, dataset: str, utterance: str) -> tuple[Clip, Reference]:
         """The mono clip and its reference.

@@ -82,7 +82,7 @@ class Worker:
         self.references = References(plan, cache)
         self.scorer = Scorer(plan, cache)
         self.keeper = Keeper(plan)
-        self.answerer = Answerer(plan, self.scorer, self.keeper)
+        self.answerer = Answerer(plan, self.references, self.scorer, self.keeper)
         self._loaded: tuple[str, Codec | SpeechLM] | None = None
         self._probe: Probe | None = None
         self._load_memory_mb = 0.0
