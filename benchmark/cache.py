@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ class DiskCache:
         try:
             blob = json.loads(text)
             if blob["key"] == json.loads(name) and blob["sha256"] == _checksum(name, _canonical(blob["value"])):
+                with suppress(OSError):
+                    os.utime(path)  # where the folder has a limit, what is used last goes last
                 return blob["value"]
         except (ValueError, KeyError, TypeError):
             pass

@@ -65,6 +65,9 @@ def run(
     out: Annotated[Path, typer.Option(help="The run folder; a run that was interrupted there is resumed.")] = Path(
         "run"
     ),
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Code, measure and hear everything anew: see docs/sweeps.md.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Run a sweep: every model at every point on every dataset, measured by every metric.
@@ -89,7 +92,9 @@ def run(
         "compile": compile_,
     }  # fmt: skip
     command = shlex.join(["codecbench", *sys.argv[1:]])
-    outcome = run_sweep(read_sweep(sweep, overrides), out, engine=engine, jobs=jobs, command=command, quiet=quiet)
+    outcome = run_sweep(
+        read_sweep(sweep, overrides), out, engine=engine, jobs=jobs, command=command, quiet=quiet, cache=not no_cache
+    )
     raise typer.Exit(outcome.exit_code)
 
 

@@ -6,10 +6,12 @@ with a reason; nothing is padded, cut or repaired.
 
 from __future__ import annotations
 
+import hashlib
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -74,8 +76,9 @@ class Coded:
         header_bits: Of the header.
         output: Mono samples ``[T]`` at `sample_rate`, as long as the codec's input.
         sample_rate: The codec's rate in Hz.
-        encode_seconds: Wall time of the encoder; for nested points, of the one encoding that serves them all.
-        decode_seconds: Wall time of the decoder.
+        encode_seconds: Wall time of the encoder; for nested points, of the one encoding that serves them all. None if
+            an earlier run coded it.
+        decode_seconds: Wall time of the decoder; None likewise.
         memory_mb: By how much the process grew while coding, at its peak.
     """
 
@@ -84,9 +87,14 @@ class Coded:
     header_bits: int
     output: Audio
     sample_rate: int
-    encode_seconds: float
-    decode_seconds: float
+    encode_seconds: float | None
+    decode_seconds: float | None
     memory_mb: float | None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the output and its rate: all of the item that a metric sees."""
+        return hashlib.sha256(b"%d " % self.sample_rate + np.ascontiguousarray(self.output, "<f4").data).hexdigest()
 
 
 def codec_input(clip: Clip, card: Card) -> Clip:
@@ -103,15 +111,15 @@ def codec_input(clip: Clip, card: Card) -> Clip:
 
 
 def code_clip(
-    codec: Codec, card: Card, clip: Clip, points: Sequence[OperatingPoint]
+    codec: Codec, card: Card, clip: Clip, points: Sequence[OperatingPoint], richest: OperatingPoint | None = None
 ) -> Iterator[tuple[OperatingPoint, Coded | SystemFailure]]:
     """Code `clip`, at the codec's rate and channels, at every point of `points`.
 
-    A nested codec encodes once, at the richest of `points`, and each point is a prefix of those codes, or fails as that
-    encoding did.
+    A nested codec encodes once, at `richest` (of `points`, if not given), and each point is a prefix of those codes, or
+    fails as that encoding did.
     """
     left = list(points)
-    for point, encoded in encode_clip(codec, card, clip, points):
+    for point, encoded in encode_clip(codec, card, clip, points, richest):
         outcome = decode_clip(codec, clip, encoded)
         yield point, outcome
         left.remove(point)
@@ -121,12 +129,12 @@ def code_clip(
 
 
 def encode_clip(
-    codec: Codec, card: Card, clip: Clip, points: Sequence[OperatingPoint]
+    codec: Codec, card: Card, clip: Clip, points: Sequence[OperatingPoint], richest: OperatingPoint | None = None
 ) -> Iterator[tuple[OperatingPoint, Encoded | SystemFailure]]:
     """The first half of `code_clip`: to bytes."""
     if isinstance(codec, Hosted):
         codec.begin_item()
-    richest = max(points, key=lambda point: point.streams or 0)
+    richest = richest or max(points, key=lambda point: point.streams or 0)
     shared: tuple[Codes, float, float | None] | None = None
     lost: SystemFailure | None = None
     for point in points:

@@ -84,12 +84,18 @@ class Keeper:
 
     def keep(self, dataset: str, utterance: str, coded: Coded, reference: Reference) -> dict[str, str]:
         """The names of the files kept of one item: ``codes``, ``output`` and ``reference``, as far as wanted."""
-        kept = {}
-        if self._codes:
-            kept["codes"] = self._evidence.put(pack(coded.codes).to_bytes(), "codes")
-        if utterance in self._audible[dataset]:
+        kept = self.keep_codes(pack(coded.codes).to_bytes()) if self._codes else {}
+        if self.hears(dataset, utterance):
             kept |= self._sounds(at_rate(coded, reference).samples, reference)
         return kept
+
+    def keep_codes(self, packed: bytes) -> dict[str, str]:
+        """The same of an item's `packed` codes alone."""
+        return {"codes": self._evidence.put(packed, "codes")} if self._codes else {}
+
+    def hears(self, dataset: str, utterance: str) -> bool:
+        """Whether the outputs of this utterance are kept."""
+        return utterance in self._audible[dataset]
 
     def keep_answer(self, dataset: str, utterance: str, answer: Answer, reference: Reference) -> dict[str, str]:
         """The same of an answer to a request, which has no codes; and no ``output`` if it is a text."""

@@ -15,6 +15,7 @@ from codecbench.benchmark.datasets.base import Checked, Dataset, check, fingerpr
 from codecbench.benchmark.datasets.registry import open_dataset
 from codecbench.benchmark.isolation.describe import Described, describe
 from codecbench.benchmark.isolation.levels import Level, require
+from codecbench.benchmark.provenance import source_of
 from codecbench.benchmark.sweep import ModelChoice, Sweep
 from codecbench.errors import UsageError
 from codecbench.metrics import registry as metrics
@@ -32,7 +33,11 @@ Verdict = tuple[Status, str]
 
 @dataclass(frozen=True)
 class PlannedSystem:
-    """A system of the run: its `label` in every row, what to load, and the points to run, poorest first."""
+    """A system of the run: its `label` in every row, what to load, and the points to run, poorest first.
+
+    `code` is the digest of the file that defines it, `source` that of all source code that it may run; empty where
+    that is unknown.
+    """
 
     label: str
     target: str
@@ -53,6 +58,7 @@ class PlannedSystem:
 
     @property
     def richest(self) -> OperatingPoint:
+    source: str = ""
         """The point whose codes hold those of all other points, for a nested codec."""
         return max(self.points, key=lambda point: point.streams or 0)
 
@@ -106,11 +112,14 @@ class Plan:
                 if task in system.card.tasks if system.generates else task not in GIVES_TEXT:
                     yield system, planned
 
+    artefacts: Path | None = None
+    signatures: Mapping[str, str] = field(default_factory=dict)
     def watched(self) -> tuple[Path, ...]:
         """The folders that no adapter may write to: the run's, the datasets', the working folder, the user's home."""
         recordings = [[str(u.path.absolute()) for u in d.dataset.utterances] for d in self.datasets.values()]
         shared = [Path(os.path.commonpath(paths)) for paths in recordings if paths]
-        folders = [self.folder, Path.cwd(), Path.home(), *(f.parent if f.is_file() else f for f in shared)]
+        kept = [self.artefacts] if self.artefacts else []
+        folders = [self.folder, Path.cwd(), Path.home(), *kept, *(f.parent if f.is_file() else f for f in shared)]
         return tuple(folder.resolve() for folder in folders if folder != Path("/"))  # that would be everything
 
     def audible(self, dataset: str) -> frozenset[str]:
@@ -157,12 +166,15 @@ class Plan:
                 for s in self.systems.values()
             },
             "datasets": {name: planned.fingerprint for name, planned in self.datasets.items()},
-            "metrics": {name: metrics.find(name).signature() for name in self.metrics},
+            "metrics": dict(self.signatures),
             **({"sampling": asdict(self.sampling)} if any(s.generates for s in self.systems.values()) else {}),
         }
 
 
-def make_plan(sweep: Sweep, cache: Path, folder: Path, progress: Callable[[str, int, int], None] | None = None) -> Plan:
+def make_plan(
+    sweep: Sweep, cache: Path, folder: Path, progress: Callable[[str, int, int], None] | None = None,
+    artefacts: Path | None = None,
+) -> Plan:  # fmt: skip
     """Resolve a sweep.
 
     Args:
@@ -187,6 +199,7 @@ def make_plan(sweep: Sweep, cache: Path, folder: Path, progress: Callable[[str, 
     if unknown:
         raise UsageError(f"no model of this sweep has the point '{min(unknown)}': `codecbench show MODEL` lists them")
     systems = [_plan_system(choice, system, sweep) for choice, system in zip(sweep.models, found, strict=True)]
+        artefacts: Folder of what systems made in earlier runs; None to code and measure everything anew.
     if sweep.compile:
         require_compiler(sweep.device)
         if not any(system.options.compile for system in systems):
@@ -201,7 +214,7 @@ def make_plan(sweep: Sweep, cache: Path, folder: Path, progress: Callable[[str, 
         _by_name("model", {s.label: s for s in systems}, len(systems)),
         _by_name("dataset", {d.name: d for d in datasets}, len(datasets)),
         names, sweep.timeout, cache, folder, sweep.keep_codes, sweep.keep_audio,
-        Sampling(**sweep.sampling.model_dump()),
+        Sampling(**sweep.sampling.model_dump()), artefacts, {name: metrics.find(name).signature() for name in names},
     )  # fmt: skip
     _check_tasks(plan, sweep)
     return plan
@@ -238,7 +251,8 @@ def _plan_system(choice: ModelChoice, described: Described, sweep: Sweep) -> Pla
     ordered = tuple(sorted(set(points), key=lambda point: order[point.name]))
     return PlannedSystem(
         label, choice.name, card, ordered, options, weights, ranked=seed is None, code=_code_digest(described.source),
-        isolation=sweep.isolation, audit=sweep.audit, python=described.python,
+        source=source_of(described.source, choice.name), isolation=sweep.isolation, audit=sweep.audit,
+        python=described.python,
     )  # fmt: skip
 
 

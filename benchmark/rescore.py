@@ -28,7 +28,6 @@ from codecbench.benchmark.verify import Case, Skipped
 from codecbench.metrics import registry as metrics
 from codecbench.metrics.base import Alignment, undefined_reason
 from codecbench.models.bitstream import pack, unpack
-from codecbench.paths import cache_dir
 
 FEWEST = 3
 TOLERANCE = 1e-6
@@ -59,7 +58,7 @@ def _plan(case: Case, folder: Path) -> Plan:
     """The plan of the run, with the submission's own adapter."""
     choice = {**case.manifest["sweep"]["models"][0], "name": case.submission.loadable}
     sweep = Sweep.model_validate({**case.manifest["sweep"], "models": [choice]})
-    return make_plan(sweep, cache_dir("values"), folder)
+    return make_plan(sweep, folder / "values", folder)
 
 
 def _stale(case: Case, plan: Plan) -> Iterator[str]:
@@ -96,7 +95,7 @@ def _decoded(case: Case, plan: Plan, how: Rescore) -> Iterator[str]:
             if isinstance(coded, SystemFailure):
                 yield f"{item['point']} {item['utterance']}: its codes do not decode: {coded}"
                 continue
-            row = scorer.coded(coded, reference, _alignment(case, item))
+            row, _ = scorer.coded(coded, reference, _alignment(case, item))
             yield from _differences(case, item, row["values"])
 
 

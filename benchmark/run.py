@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any
 
+from codecbench.benchmark.artefacts import Artefacts
 from codecbench.benchmark.engines import make_engine
 from codecbench.benchmark.environment import describe_environment
 from codecbench.benchmark.lock import locked
@@ -35,8 +37,9 @@ class RunOutcome:
 
 
 def run_sweep(
-    sweep: Sweep, out: Path, *, engine: str = "local", jobs: int | None = None, command: str = "", quiet: bool = False
-) -> RunOutcome:
+    sweep: Sweep, out: Path, *, engine: str = "local", jobs: int | None = None, command: str = "", quiet: bool = False,
+    cache: bool = True,
+) -> RunOutcome:  # fmt: skip
     """Run `sweep` into the folder `out`, or finish what an earlier, interrupted run left there.
 
     Args:
@@ -46,14 +49,15 @@ def run_sweep(
         jobs: Processes; by default one a core, or one for a GPU.
         command: The command line, kept for the record.
         quiet: Show no progress.
+        cache: Take what earlier runs have coded, measured and heard, and keep it for later ones.
 
     Raises:
         UsageError: Before anything is computed: the sweep is wrong, or `out` holds another run or cannot be written.
         InfrastructureError: The disk, the store or the machine failed; finished items are safe.
     """
-    with locked(out):
+    with locked(out), _cache(cache) as (values, artefacts):
         progress = Progress(quiet)
-        plan = make_plan(sweep, cache_dir("values"), out, progress.checking)
+        plan = make_plan(sweep, values, out, progress.checking, artefacts)
         store = RunStore(out, plan.identity())
         manifest = _manifest(plan, sweep, out, command, store.manifest)
         try:
@@ -67,6 +71,18 @@ def run_sweep(
             progress.say("interrupted; run the same command again to resume")
             return RunOutcome(INTERRUPTED, {})
         return _finish(plan, store, manifest, progress)
+
+
+@contextmanager
+def _cache(wanted: bool) -> Iterator[tuple[Path, Path | None]]:
+    """The folders of values and artefacts; if not `wanted`, values that the workers share for this run alone."""
+    if wanted:
+        artefacts = cache_dir("work")
+        Artefacts(artefacts).trim()
+        yield cache_dir("values"), artefacts
+        return
+    with TemporaryDirectory() as folder:
+        yield Path(folder), None
 
 
 def _compute(plan: Plan, store: RunStore, engine: str, jobs: int | None, progress: Progress) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import numpy as np
 from codecbench.audio import Clip, fit_length, resample
 from codecbench.benchmark.asking import Answer, prompt_of
 from codecbench.benchmark.coding import Coded
-from codecbench.benchmark.datasets.base import Utterance
+from codecbench.benchmark.datasets.base import Utterance, digest_of
 from codecbench.benchmark.datasets.requests import KEEPS_TIME, comparable
 from codecbench.benchmark.plan import Plan, Verdict
+from codecbench.errors import InfrastructureError
 from codecbench.metrics import registry as metrics
 from codecbench.metrics.base import (
     Alignment,
@@ -26,7 +28,7 @@ from codecbench.metrics.base import (
     undefined_reason,
 )  # fmt: skip
 from codecbench.metrics.tokens import encode_histograms
-from codecbench.models.base import Task
+from codecbench.models.base import Codes, Task
 
 KEPT_REFERENCES = 64
 """References that a worker keeps, each with everything computed from it: about 1 MB for a few seconds."""
@@ -42,7 +44,12 @@ class References:
             for name, planned in plan.datasets.items()
             for utterance in planned.dataset.utterances
         }
+        self._checked = {(p.name, checked.id): checked for p in plan.datasets.values() for checked in p.checked}
         self._kept: OrderedDict[tuple[str, str], tuple[Clip, Reference]] = OrderedDict()
+
+    def duration(self, dataset: str, utterance: str) -> float:
+        """Seconds of a recording, which is not read for that."""
+        return self._checked[dataset, utterance].duration
 
     def utterance(self, dataset: str, name: str) -> Utterance:
         """What `dataset` says of the utterance called `name`."""
@@ -52,13 +59,15 @@ class References:
         """The mono clip and its reference.
 
         Raises:
-            CodecbenchError: The recording cannot be read any more.
+            CodecbenchError: The recording cannot be read any more, or is another one.
         """
         key = (dataset, utterance)
         if key not in self._kept:
             facts = self._facts[key]
             source = self._plan.datasets[dataset].dataset
             clip = source.load(facts)
+            if digest_of(clip) != self._checked[key].digest:
+                raise InfrastructureError(f"{facts.path} has changed since it was checked: run the same command again")
             prompt = prompt_of(source, facts, clip)
             reference = Reference(
                 clip.samples[0], clip.sample_rate, transcript=facts.transcript, language=facts.language,
@@ -79,25 +88,33 @@ class Scorer:
         self.metrics = [metrics.find(name) for name in plan.metrics]
         self._cache = cache
 
-    def coded(self, coded: Coded, reference: Reference, alignment: Alignment) -> dict[str, Any]:
-        """The part of a row that comes from a coded item."""
-        output = at_rate(coded, reference, alignment, self._cache)
-        pairs: dict[str, tuple[Reference, Output]] = {"system": (reference, output)}
+    def coded(
+        self, coded: Coded, reference: Reference, alignment: Alignment, known: Mapping[str, Value] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Value]]:
+        """The part of a row that comes from a coded item, and its values, of which some are `known` already."""
+        known = known or {}
+        output: dict[str, tuple[Reference, Output]] = {}
         values = {}
         for metric in self.metrics:
-            if metric.frame not in pairs:
-                pairs[metric.frame] = self._codec_frame(coded, reference, alignment)
-            values[metric.name] = evaluate(metric, *pairs[metric.frame])
-        return {
-            "bits": coded.bits,
-            "header_bits": coded.header_bits,
-            "clipped": float(np.mean(np.abs(coded.output) > 1)),
-            "frames": [len(stream) for stream in coded.codes.streams],
-            "timing": [coded.encode_seconds, coded.decode_seconds, coded.memory_mb],
-            "tokens": "",
-            "texts": {name: text for value in values.values() for name, text in value.texts.items()},
-            "values": _to_json(values),
-        }
+            if metric.name in known:
+                values[metric.name] = known[metric.name]
+                continue
+            if metric.frame not in output:
+                output[metric.frame] = (
+                    self._codec_frame(coded, reference, alignment)
+                    if metric.frame == "codec"
+                    else (reference, at_rate(coded, reference, alignment, self._cache))
+                )
+            values[metric.name] = evaluate(metric, *output[metric.frame])
+        row = self.row(facts_of(coded), values)
+        if coded.encode_seconds is not None:
+            row["timing"] = [coded.encode_seconds, coded.decode_seconds, coded.memory_mb]
+        return row, values
+
+    def row(self, facts: Mapping[str, Any], values: Mapping[str, Value]) -> dict[str, Any]:
+        """The part of a row that comes from an item of which `facts_of` says `facts`, and that has `values`."""
+        texts = {name: text for metric in self.metrics for name, text in values[metric.name].texts.items()}
+        return {**facts, "tokens": "", "texts": texts, "values": _to_json(values)}
 
     def _codec_frame(self, coded: Coded, reference: Reference, alignment: Alignment) -> tuple[Reference, Output]:
         """The pair at the codec's own rate; the reference is kept with the one it comes from."""
@@ -154,10 +171,20 @@ def at_rate(
     return Output(samples, reference.sample_rate, alignment=alignment, cache=cache)
 
 
-def tokens_of(coded: Coded) -> str:
+def facts_of(coded: Coded) -> dict[str, Any]:
+    """What a row says of an item whatever the metrics: bits, frames, and the share of the output beyond full scale."""
+    return {
+        "bits": coded.bits,
+        "header_bits": coded.header_bits,
+        "clipped": float(np.mean(np.abs(coded.output) > 1)),
+        "frames": [len(stream) for stream in coded.codes.streams],
+    }
+
+
+def tokens_of(codes: Codes) -> str:
     """The histograms of the item's streams, as text."""
-    return encode_histograms(coded.codes.streams)
+    return encode_histograms(codes.streams)
 
 
-def _to_json(values: dict[str, Value]) -> dict[str, list[Any]]:
+def _to_json(values: Mapping[str, Value]) -> dict[str, list[Any]]:
     return {name: [v.status, v.reason, v.value, v.weight] for name, v in values.items()}

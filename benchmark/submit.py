@@ -118,7 +118,9 @@ def _run(target: str, work: Path, options: Options) -> int:
         "models": [{"name": target, "weights": options.weights}], "datasets": list(options.datasets) or None,
         "isolation": options.isolation,
     })  # fmt: skip
-    outcome = run_sweep(sweep, work / "run", jobs=options.jobs, command="codecbench submit", quiet=options.quiet)
+    outcome = run_sweep(
+        sweep, work / "run", jobs=options.jobs, command="codecbench submit", quiet=options.quiet, cache=False
+    )
     if outcome.exit_code in (0, 2):
         return outcome.exit_code
     if outcome.exit_code == 130:

@@ -12,7 +12,7 @@ import os
 import random
 import re
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, cast
@@ -41,11 +41,13 @@ from codecbench.benchmark.isolation.levels import limits_for
 from codecbench.benchmark.isolation.loading import LoadFailure, load_system
 from codecbench.benchmark.plan import Plan, PlannedSystem, Unit
 from codecbench.benchmark.probe import Outcome, Probe
+from codecbench.benchmark.recall import Recall
 from codecbench.benchmark.resources import PeakMemory, die_with_parent
 from codecbench.benchmark.scoring import References, Scorer, tokens_of
 from codecbench.errors import CodecbenchError
 from codecbench.metrics.base import Reference, Status
 from codecbench.models.base import Codec, OperatingPoint, SpeechLM
+from codecbench.models.bitstream import unpack
 
 Message = tuple[Any, ...]
 Row = dict[str, Any]
@@ -72,6 +74,10 @@ def main(connection: Connection, plan: Plan, lifeline: Connection) -> None:
         return  # the coordinator has closed the connection, or is gone
 
 
+class _RuleBroken(Exception):
+    """The adapter did what none may; `str` is the reason."""
+
+
 class Worker:
     """Runs units; keeps the last system loaded, and the references it has met."""
 
@@ -82,6 +88,7 @@ class Worker:
         self.references = References(plan, cache)
         self.scorer = Scorer(plan, cache)
         self.keeper = Keeper(plan)
+        self.recall = Recall(plan)
         self.answerer = Answerer(plan, self.references, self.scorer, self.keeper)
         self._loaded: tuple[str, Codec | SpeechLM] | None = None
         self._probe: Probe | None = None
@@ -93,36 +100,33 @@ class Worker:
     def run(self, unit: Unit) -> Iterator[Message]:
         """Run `unit`, yielding messages."""
         system = self.plan.systems[unit.system]
-        loaded: Codec | SpeechLM | None = None
+        try:
+            yield from self._run(unit, system)
+        except (LoadFailure, _RuleBroken) as reason:
+            yield "invalid", system.label, str(reason)
+
+    def _run(self, unit: Unit, system: PlannedSystem) -> Iterator[Message]:
+        model: SpeechLM | None = None
         probe: Probe | None = None
         if any(utterance not in unit.verdicts for utterance, _ in unit.items):
-            try:
-                loaded = self._load(system)
-            except LoadFailure as failure:
-                yield "invalid", system.label, str(failure)
-                return
-            if isinstance(loaded, SpeechLM):
-                yield "corpus", facts_of(loaded, system, unit.dataset)
+            if system.generates:
+                model = cast("SpeechLM", self._load(system))
+                yield "corpus", facts_of(model, system, unit.dataset)
             else:
-                apart = (yield from self._code_apart(loaded, system, unit)) if system.audit else {}
-                probe = yield from self._probed(loaded, system, unit, apart)
-            if broken := self._broken_rule(loaded):
-                yield "invalid", system.label, broken
-                return
+                probe = yield from self._probed(system, unit)
+            self._check_rules(system)
         for utterance, points in unit.items:
             yield "start", utterance
             spent = False
-            for point, row in self._rows(loaded, probe, system, unit, utterance, points):
+            for point, row in self._rows(model, probe, system, unit, utterance, points):
                 facts = {"system": system.label, "point": point, "dataset": unit.dataset, "utterance": utterance}
                 yield "record", {**facts, **row}
                 spent |= any(str(v[1]).startswith((OUT_OF_MEMORY, DEVICE)) for v in row["values"].values())
-            if broken := self._broken_rule(loaded):
-                yield "invalid", system.label, broken
-                return
+            self._check_rules(system)
             if spent and system.isolation == "none":
                 yield ("retire",)  # a GPU does not recover well in the same process: a fresh one takes the rest
                 return
-        yield from self._notes(loaded, system)
+        yield from self._notes(system)
 
     def _load(self, system: PlannedSystem) -> Codec | SpeechLM:
         if self._loaded is None or self._loaded[0] != system.label:
@@ -149,17 +153,23 @@ class Worker:
             audit=system.audit, log=log, lifeline=self.lifeline,
         )  # fmt: skip
 
-    def _broken_rule(self, system: Codec | SpeechLM | None) -> str:
-        """Why no more items of an isolated system are to be tried."""
-        if not isinstance(system, Isolated):
-            return ""
-        return system.condemned() or system.witnessed.trespassed(self._watched)
+    def _hosted(self, system: PlannedSystem) -> Isolated | None:
+        """The adapter of `system`, if it is loaded in a host."""
+        found = self._loaded[1] if self._loaded and self._loaded[0] == system.label else None
+        return found if isinstance(found, Isolated) else None
 
-    def _notes(self, loaded: Codec | SpeechLM | None, system: PlannedSystem) -> Iterator[Message]:
+    def _check_rules(self, system: PlannedSystem) -> None:
+        """Raise if no more items of an isolated system are to be tried."""
+        if (hosted := self._hosted(system)) and (
+            broken := hosted.condemned() or hosted.witnessed.trespassed(self._watched)
+        ):
+            raise _RuleBroken(broken)
+
+    def _notes(self, system: PlannedSystem) -> Iterator[Message]:
         """What was seen of an isolated system in this unit; what it printed goes to its log."""
-        if isinstance(loaded, Isolated):
-            loaded.save_log()
-            for address in sorted(loaded.witnessed.network):
+        if hosted := self._hosted(system):
+            hosted.save_log()
+            for address in sorted(hosted.witnessed.network):
                 if (system.label, address) not in self._noted:
                     self._noted.add((system.label, address))
                     yield "note", system.label, f"used the network: {address}"
@@ -193,64 +203,136 @@ class Worker:
         first = self.plan.datasets[unit.dataset].dataset.utterances[: Probe.ITEMS]
         return [utterance.id for utterance in first if utterance.id not in unit.verdicts]
 
-    def _probed(
-        self, codec: Codec, system: PlannedSystem, unit: Unit, apart: dict[str, list[Outcome]]
-    ) -> Generator[Message, None, Probe]:
+    def _probed(self, system: PlannedSystem, unit: Unit) -> Generator[Message, None, Probe]:
+        apart = (yield from self._code_apart(self._codec(system), system, unit)) if system.audit else {}
         if self._needs_probe(unit):
-            probe = Probe(codec, system, unit.dataset)
-            for name in self._probes(unit):
-                yield "start", name
-                probe.add(name, *self.references.get(unit.dataset, name), apart.get(name))
-                if self._broken_rule(codec):
-                    return probe
-            yield "corpus", probe.finish()
+            probe = Probe(system, unit.dataset)
+            names = self._probes(unit)
+            if known := self.recall.corpus(system, unit.dataset, names):
+                probe.recall(known)
+            else:
+                yield from self._probe_anew(probe, system, unit.dataset, names, apart)
+            yield "corpus", probe.rows
             self._probe = probe
         probe = cast("Probe", self._probe)
         probe.keep(apart)
         return probe
 
+    def _probe_anew(
+        self, probe: Probe, system: PlannedSystem, dataset: str, names: list[str], apart: dict[str, list[Outcome]]
+    ) -> Iterator[Message]:
+        codec, well = self._codec(system), True
+        for name in names:
+            yield "start", name
+            clip, reference = self.references.get(dataset, name)
+            given = codec_input(clip, system.card)
+            found = dict(apart.get(name) or self._outcomes(system, dataset, name, given, system.points))
+            outcomes = [(point, found[point]) for point in system.points]
+            probe.add(name, reference, outcomes)
+            last, first = outcomes[-1]
+            if probe.wants_again(first):
+                probe.compare(first, dict(code_clip(codec, system.card, given, [last]))[last])
+            well &= all(isinstance(outcome, Coded) for _, outcome in outcomes)
+            self._check_rules(system)
+        probe.finish(float(codec.parameters()))
+        if well and probe.repeatable:
+            self.recall.keep_corpus(system, dataset, names, probe.to_json())
+
+    def _codec(self, system: PlannedSystem) -> Codec:
+        return cast("Codec", self._load(system))
+
+    def _outcomes(
+        self, system: PlannedSystem, dataset: str, utterance: str, given: Clip, points: Sequence[OperatingPoint]
+    ) -> Iterator[Outcome]:
+        """What becomes of a recording at `points`, in any order; what earlier runs kept is not coded again."""
+        missing = []
+        for point in points:
+            kept = self.recall.item(system, point, dataset, utterance)
+            coded = kept.coded() if kept else None
+            if coded:
+                yield point, coded
+            else:
+                missing.append(point)
+        if missing:
+            yield from code_clip(self._codec(system), system.card, given, missing, system.richest)
+
     def _rows(
-        self, loaded: Codec | SpeechLM | None, probe: Probe | None, system: PlannedSystem, unit: Unit, utterance: str,
+        self, model: SpeechLM | None, probe: Probe | None, system: PlannedSystem, unit: Unit, utterance: str,
         points: tuple[str, ...],
     ) -> Iterator[tuple[str, Row]]:  # fmt: skip
         """The rows of one item, each with the point it is about."""
+        left = points
+        if probe and utterance not in unit.verdicts:
+            for point in system.points:
+                if point.name in points and (row := self._recalled(probe, system, point, unit.dataset, utterance)):
+                    yield point.name, row
+                    left = tuple(name for name in left if name != point.name)
+        if not left:
+            return
         try:
             clip, reference = self.references.get(unit.dataset, utterance)
         except CodecbenchError as error:
             row = {"duration": 0.0, **self.scorer.unreadable(f"dataset({one_line(error)})")}
-            yield from ((point, row) for point in points)
+            yield from ((point, row) for point in left)
             return
         facts = {"duration": reference.duration}
         verdict = unit.verdicts.get(utterance)
-        if verdict or loaded is None:
+        if verdict or (model is None and probe is None):
             row = {**facts, **self.scorer.not_coded(reference, verdict or ("error", "not_run"))}
-            yield from ((point, row) for point in points)
-            return
-        if isinstance(loaded, SpeechLM):
-            found = self.answerer.row(loaded, system, unit.dataset, utterance, clip, reference)
+            yield from ((point, row) for point in left)
+        elif model:
+            found = self.answerer.row(model, system, unit.dataset, utterance, clip, reference)
             row = self._failed(found, system, reference) if isinstance(found, SystemFailure) else found
             if "timing" in row and row["timing"][2] is not None:
                 row["timing"][2] += self._load_memory_mb
-            yield from ((point, {**facts, **row}) for point in points)
-            return
-        wanted = [point for point in system.points if point.name in points]
-        probe = cast("Probe", probe)
-        outcomes = probe.take(utterance) or code_clip(probe.codec, system.card, codec_input(clip, system.card), wanted)
-        for point, outcome in outcomes:
-            if point not in wanted:
-                continue
-            if isinstance(outcome, SystemFailure):
-                failed = {**facts, **self._failed(outcome, system, reference)}
-                yield point.name, failed
-                continue
-            row = self.scorer.coded(outcome, reference, probe.alignments[point.name])
-            if outcome.memory_mb is not None:
-                row["timing"][2] = outcome.memory_mb + self._load_memory_mb
-            if outcome.codes.streams and (not system.card.nested or point == system.richest):
-                row["tokens"] = tokens_of(outcome)
-            if kept := self.keeper.keep(unit.dataset, utterance, outcome, reference):
-                row["evidence"] = kept
-            yield point.name, {**facts, **row}
+            yield from ((point, {**facts, **row}) for point in left)
+        elif probe:
+            wanted = [point for point in system.points if point.name in left]
+            given = codec_input(clip, system.card)
+            outcomes = probe.take(utterance) or self._outcomes(system, unit.dataset, utterance, given, wanted)
+            for point, outcome in outcomes:
+                if point in wanted:
+                    row = self._outcome_row(probe, system, point, unit.dataset, utterance, outcome, reference)
+                    yield point.name, {**facts, **row}
+
+    def _recalled(
+        self, probe: Probe, system: PlannedSystem, point: OperatingPoint, dataset: str, utterance: str
+    ) -> Row | None:
+        """The row of an item of which earlier runs know everything, without its audio; None if there is more to do."""
+        if probe.holds(utterance) or self.keeper.hears(dataset, utterance):
+            return None
+        kept = self.recall.item(system, point, dataset, utterance)
+        values = self.recall.values(dataset, utterance, kept.digest, probe.alignments[point.name]) if kept else {}
+        if kept is None or len(values) < len(self.scorer.metrics):
+            return None
+        row = {"duration": self.references.duration(dataset, utterance), **self.scorer.row(kept.facts, values)}
+        if kept.facts["frames"] and (not system.card.nested or point == system.richest):
+            row["tokens"] = tokens_of(unpack(kept.packed))
+        if evidence := self.keeper.keep_codes(kept.packed):
+            row["evidence"] = evidence
+        return row
+
+    def _outcome_row(
+        self, probe: Probe, system: PlannedSystem, point: OperatingPoint, dataset: str, utterance: str,
+        outcome: Coded | SystemFailure, reference: Reference,
+    ) -> Row:  # fmt: skip
+        if isinstance(outcome, SystemFailure):
+            return self._failed(outcome, system, reference)
+        alignment = probe.alignments[point.name]
+        lasting = probe.repeatable and not system.audit
+        known = self.recall.values(dataset, utterance, outcome.digest, alignment) if lasting else {}
+        row, values = self.scorer.coded(outcome, reference, alignment, known)
+        if lasting and outcome.encode_seconds is not None:
+            self.recall.keep_item(system, point, dataset, utterance, outcome)
+        if lasting and len(known) < len(values):
+            self.recall.keep_values(dataset, utterance, outcome.digest, alignment, values)
+        if outcome.memory_mb is not None:
+            row["timing"][2] = outcome.memory_mb + self._load_memory_mb
+        if outcome.codes.streams and (not system.card.nested or point == system.richest):
+            row["tokens"] = tokens_of(outcome.codes)
+        if kept := self.keeper.keep(dataset, utterance, outcome, reference):
+            row["evidence"] = kept
+        return row
 
     def _failed(self, failure: SystemFailure, system: PlannedSystem, reference: Reference) -> Row:
         """The part of a row for a failure; with the end of its traceback, once for each reason."""

@@ -250,12 +250,17 @@ def _check(dataset: Dataset, utterance: Utterance) -> Checked:
         _check_digest(utterance)
     recording = read(utterance.path, dataset.card.max_duration)
     clip = dataset._mono(utterance, recording)
-    digest = hashlib.sha256(f"{clip.sample_rate} Hz float32 ".encode())
-    digest.update(np.ascontiguousarray(clip.samples, "<f4").data)
     return Checked(
-        utterance.id, clip.sample_rate, clip.length, clip.duration, digest.hexdigest(), recording.subtype,
+        utterance.id, clip.sample_rate, clip.length, clip.duration, digest_of(clip), recording.subtype,
         _flags(recording.clip.samples, clip.samples),
     )  # fmt: skip
+
+
+def digest_of(clip: Clip) -> str:
+    """SHA-256 in hex of the rate and the samples of a mono clip."""
+    digest = hashlib.sha256(f"{clip.sample_rate} Hz float32 ".encode())
+    digest.update(np.ascontiguousarray(clip.samples, "<f4").data)
+    return digest.hexdigest()
 
 
 def _check_digest(utterance: Utterance) -> None:

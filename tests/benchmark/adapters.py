@@ -7,6 +7,7 @@ clips that begin with a full-scale sample.
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -221,3 +222,29 @@ class Nothing(Steps):
 
     def decode_one(self, item: Codes) -> Audio:
         return np.zeros((1, item.length), np.float32)
+
+
+class Counted(Steps):
+    """As `Steps`; every call leaves a line in the file ``calls`` beside the cache's folder."""
+
+    card = steps_called("counted")
+
+    def encode(self, clips: Sequence[Clip], point: OperatingPoint) -> list[Codes]:
+        count("encode")
+        return super().encode(clips, point)
+
+    def decode(self, codes: Sequence[Codes]) -> list[Audio]:
+        count("decode")
+        return super().decode(codes)
+
+
+class CountedNoise(Forgetful, Counted):
+    """Both."""
+
+    card = steps_called("counted-noise")
+
+
+def count(verb: str) -> None:
+    """Leave a line for `verb`."""
+    with (Path(os.environ["CODECBENCH_CACHE"]).parent / "calls").open("a") as file:
+        file.write(f"{verb}\n")

@@ -1,0 +1,102 @@
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TABLES = ("results.parquet", "evidence.parquet")
+POINTS = 3
+CLIPS = 12
+REPEATED = 2
+
+Run = Callable[..., Any]
+
+
+def digests(folder: Path) -> list[str]:
+    return [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in TABLES]
+
+
+@pytest.fixture
+def calls(tmp_path: Path) -> Callable[[], Counter[str]]:
+    """How often the counted adapters encoded and decoded since the last time of asking."""
+
+    def asked() -> Counter[str]:
+        file = tmp_path / "calls"
+        found = Counter(file.read_text().split()) if file.exists() else Counter()
+        file.unlink(missing_ok=True)
+        return found
+
+    return asked
+
+
+ALL = {"encode": CLIPS + REPEATED, "decode": POINTS * CLIPS + REPEATED}
+KEPT = ("--keep-codes", "--keep-audio", "2")
+
+
+def test_a_nested_codec_encodes_once_for_all_points_and_what_is_kept_is_never_coded_again(
+    run: Run, calls: Callable[[], Counter[str]], tmp_path: Path
+) -> None:
+    run("Counted", out="cold", options=KEPT)
+    assert calls() == ALL
+    run("Counted", out="warm", options=KEPT)
+    assert calls() == {}
+    run("Counted", out="none", options=(*KEPT, "--no-cache"))
+    assert calls() == ALL
+    assert digests(tmp_path / "cold") == digests(tmp_path / "warm") == digests(tmp_path / "none")
+
+    run("Counted", out="more", metrics="si_sdr,lsd,mel,si_sdr@codec", options=KEPT)
+    assert calls() == {}
+    run("Counted", out="more-none", metrics="si_sdr,lsd,mel,si_sdr@codec", options=(*KEPT, "--no-cache"))
+    assert digests(tmp_path / "more") == digests(tmp_path / "more-none")
+
+
+def test_what_is_damaged_is_coded_again_and_nothing_else(
+    run: Run, calls: Callable[[], Counter[str]], tmp_path: Path
+) -> None:
+    run("Counted", out="cold")
+    calls()
+    artefacts = sorted(path for path in (tmp_path / "cache/work/coded").rglob("*") if path.is_file())
+    assert len(artefacts) == POINTS * CLIPS
+    for path, place in zip(artefacts[:3], (10, -1, -10), strict=True):
+        data = bytearray(path.read_bytes())
+        data[place] ^= 1
+        path.write_bytes(data)
+    done = run("Counted", out="more", metrics="si_sdr,lsd,mel")
+    found = calls()
+    assert found["decode"] == 3
+    assert 1 <= found["encode"] <= 3
+    assert done.stderr.count("is corrupt") == 3
+    run("Counted", out="none", metrics="si_sdr,lsd,mel", options=("--no-cache",))
+    assert digests(tmp_path / "more") == digests(tmp_path / "none")
+
+
+def test_a_time_is_told_only_where_it_was_measured(run: Run, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    for out, measured in (("cold", POINTS * CLIPS), ("warm", 0)):
+        run("Counted", out=out)
+        assert pq.read_table(tmp_path / out / "timings.parquet").num_rows == measured
+
+
+def test_a_system_that_does_not_repeat_itself_is_never_kept(run: Run, calls: Callable[[], Counter[str]]) -> None:
+    for out in ("one", "two"):
+        run("CountedNoise", out=out)
+        assert calls() == ALL
+
+
+def test_an_audit_codes_everything(run: Run, calls: Callable[[], Counter[str]]) -> None:
+    run("Counted", out="cold")
+    calls()
+    run("Counted", out="audit", options=("--audit",))
+    assert calls() == ALL
+
+
+def test_other_points_are_added_to_those_that_are_kept(run: Run, calls: Callable[[], Counter[str]]) -> None:
+    run("Counted", out="one", options=("--points", "3x4bit"))
+    calls()
+    run("Counted", out="all")
+    found = calls()
+    assert found["decode"] == 2 * CLIPS + REPEATED
+    assert found["encode"] == CLIPS + REPEATED
