@@ -11,7 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from codecbench.benchmark.datasets.base import Checked, Dataset, check, fingerprint
+from codecbench.benchmark.cache import DiskCache
+from codecbench.benchmark.datasets.base import Checked, Dataset, fingerprint
+from codecbench.benchmark.datasets.checked import check_changed
 from codecbench.benchmark.datasets.registry import open_dataset
 from codecbench.benchmark.isolation.describe import Described, describe
 from codecbench.benchmark.isolation.levels import Level, require
@@ -47,6 +49,7 @@ class PlannedSystem:
     weights: str
     ranked: bool
     code: str
+    source: str = ""
     isolation: Level = "process"
     audit: bool = False
     python: Path | None = None
@@ -58,7 +61,6 @@ class PlannedSystem:
 
     @property
     def richest(self) -> OperatingPoint:
-    source: str = ""
         """The point whose codes hold those of all other points, for a nested codec."""
         return max(self.points, key=lambda point: point.streams or 0)
 
@@ -100,6 +102,8 @@ class Plan:
     keep_codes: bool = False
     keep_audio: int = 0
     sampling: Sampling = field(default_factory=Sampling)
+    artefacts: Path | None = None
+    signatures: Mapping[str, str] = field(default_factory=dict)
 
     def pairs(self) -> Iterable[tuple[PlannedSystem, PlannedDataset]]:
         """The systems and datasets that suit each other.
@@ -112,8 +116,6 @@ class Plan:
                 if task in system.card.tasks if system.generates else task not in GIVES_TEXT:
                     yield system, planned
 
-    artefacts: Path | None = None
-    signatures: Mapping[str, str] = field(default_factory=dict)
     def watched(self) -> tuple[Path, ...]:
         """The folders that no adapter may write to: the run's, the datasets', the working folder, the user's home."""
         recordings = [[str(u.path.absolute()) for u in d.dataset.utterances] for d in self.datasets.values()]
@@ -182,6 +184,7 @@ def make_plan(
         cache: Folder of the persistent cache.
         folder: The run folder, where kept codes and outputs go.
         progress: Called with a dataset's name, recordings checked, and their number.
+        artefacts: Folder of what systems made in earlier runs; None to code and measure everything anew.
 
     Raises:
         UsageError: An unknown name, a point that a model has not, a bad recording.
@@ -199,7 +202,6 @@ def make_plan(
     if unknown:
         raise UsageError(f"no model of this sweep has the point '{min(unknown)}': `codecbench show MODEL` lists them")
     systems = [_plan_system(choice, system, sweep) for choice, system in zip(sweep.models, found, strict=True)]
-        artefacts: Folder of what systems made in earlier runs; None to code and measure everything anew.
     if sweep.compile:
         require_compiler(sweep.device)
         if not any(system.options.compile for system in systems):
@@ -208,7 +210,8 @@ def make_plan(
     for choice in sweep.datasets:
         dataset = open_dataset(choice.name, channels=choice.channels, known_bad=choice.known_bad).limited(sweep.limit)
         name = dataset.card.name
-        checked = check(dataset, partial(progress, name) if progress else None)
+        remembered = DiskCache(artefacts / "checked") if artefacts else None
+        checked = check_changed(dataset, remembered, partial(progress, name) if progress else None)
         datasets.append(PlannedDataset(dataset, tuple(checked), fingerprint(dataset, checked)))
     plan = Plan(
         _by_name("model", {s.label: s for s in systems}, len(systems)),

@@ -22,6 +22,7 @@ from codecbench.benchmark.progress import Progress
 from codecbench.benchmark.results import write_results
 from codecbench.benchmark.store import RETRIED, SCHEMA, RunStore, about_system
 from codecbench.benchmark.sweep import Sweep
+from codecbench.download import sha256_of
 from codecbench.metrics import registry as metrics
 from codecbench.paths import cache_dir
 
@@ -63,14 +64,27 @@ def run_sweep(
         try:
             if not manifest["finished"]:
                 store.write_manifest(manifest)
-            stopped = _compute(plan, store, engine, jobs, progress)
+            computed, stopped = _compute(plan, store, engine, jobs, progress)
         finally:
             progress.close()
             store.close()
         if stopped:
             progress.say("interrupted; run the same command again to resume")
             return RunOutcome(INTERRUPTED, {})
+        if not computed and _written(out, manifest):
+            progress.summary(manifest["counts"], ())
+            return RunOutcome(_exit_code(manifest["counts"], manifest), manifest["counts"])
         return _finish(plan, store, manifest, progress)
+
+
+def _written(out: Path, manifest: dict[str, Any]) -> bool:
+    """Whether the tables are there that the finished run wrote, and no reason for a failure is to be told again."""
+    counts, results = manifest["counts"], manifest["results"]
+    if not manifest["finished"] or not results or counts["failed"] or counts["error"] or counts["missing"]:
+        return False
+    return (out / "timings.parquet").exists() and all(
+        (out / name).exists() and sha256_of(out / name) == digest for name, digest in results.items()
+    )
 
 
 @contextmanager
@@ -85,12 +99,14 @@ def _cache(wanted: bool) -> Iterator[tuple[Path, Path | None]]:
         yield Path(folder), None
 
 
-def _compute(plan: Plan, store: RunStore, engine: str, jobs: int | None, progress: Progress) -> bool:
-    """Compute what is missing; True if it was interrupted."""
+def _compute(
+    plan: Plan, store: RunStore, engine: str, jobs: int | None, progress: Progress
+) -> tuple[bool, bool]:
+    """Compute what is missing; returns whether anything was, and whether it was interrupted."""
     units = plan.units(store.done())
     progress.start(total=sum(1 for _ in plan.item_keys()), done=len(store.done()))
     if not units:
-        return False
+        return False, False
     invalid: set[str] = set()
     with _interruptible() as stop:
         for message in make_engine(engine, plan, jobs).run(units, lambda: bool(stop)):
@@ -108,7 +124,7 @@ def _compute(plan: Plan, store: RunStore, engine: str, jobs: int | None, progres
                 progress.say(f"invalid  {message[1]}: {message[2]}")
                 if not message[2].startswith(RETRIED):
                     store.append(about_system(message[1], invalid=message[2]))
-        return bool(stop)
+        return True, bool(stop)
 
 
 def _finish(plan: Plan, store: RunStore, manifest: dict[str, Any], progress: Progress) -> RunOutcome:

@@ -76,6 +76,13 @@ def own_systems() -> dict[str, System]:
 
 
 @cache
+def own_system(name: str) -> System | None:
+    """The system of this package called `name`, or None; no more modules are imported than until it is found."""
+    systems = (system for module in MODULES for system in import_module(module).SYSTEMS)
+    return next((system for system in systems if system.card.name == name), None)
+
+
+@cache
 def all_systems() -> dict[str, System]:
     """Every registered system by name: this package's, then those of other packages, which are imported."""
     found = dict(own_systems())
@@ -104,8 +111,8 @@ def find(target: str) -> System:
     """
     if path := file_of(target):
         return _from_file(path, target.rpartition(":")[2])
-    if target in own_systems():
-        return own_systems()[target]
+    if own := own_system(target):
+        return own
     if target not in all_systems():
         raise did_you_mean(target, sorted(all_systems()), "model")
     return all_systems()[target]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -208,26 +208,29 @@ class Checked:
     flags: tuple[str, ...] = ()
 
 
-def check(dataset: Dataset, progress: Callable[[int, int], None] | None = None) -> list[Checked]:
+def check(
+    dataset: Dataset, progress: Callable[[int, int], None] | None = None, known: Mapping[str, Checked] | None = None
+) -> list[Checked]:
     """Decode every recording once, in processes of their own, before any system hears one.
 
     Args:
         dataset: What to check.
         progress: Called with the recordings done and their number.
+        known: What is known, by id, of recordings that are not to be decoded again.
 
     Raises:
         DataError: Recordings that cannot be used, all of them counted and the first few named.
         InfrastructureError: A file is not the one whose SHA-256 the dataset states, or the disk failed.
     """
-    found, problems = [], []
+    found, problems, known = [], [], known or {}
     total = len(dataset.utterances)
     with ThreadPoolExecutor(min(MOST_DECODERS, os.cpu_count() or 1, 1 + total // 8)) as pool:
         decoders = Decoders(_check, dataset)
-        futures = [pool.submit(decoders.ask, utterance) for utterance in dataset.utterances]
+        futures = [None if u.id in known else pool.submit(decoders.ask, u) for u in dataset.utterances]
         try:
             for done, future in enumerate(futures, 1):
                 try:
-                    found.append(future.result())
+                    found.append(future.result() if future else known[dataset.utterances[done - 1].id])
                 except DataError as error:
                     problems.append(f"'{dataset.utterances[done - 1].id}': {error}")
                 if progress:

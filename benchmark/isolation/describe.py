@@ -36,7 +36,7 @@ def describe(target: str, level: Level) -> Described:
         UsageError: Nothing of that name, or its packages cannot be had.
         InvalidSystem: It cannot be imported, or is no system.
     """
-    if level == "none" or target in models.own_systems():
+    if level == "none" or models.own_system(target):
         system = models.find(target)
         source = inspect.getsourcefile(system if isinstance(system, type) else type(system))
         return Described(system.card, Path(source) if source else None)
