@@ -23,6 +23,7 @@ from codecbench.benchmark import worker as worker_module
 from codecbench.benchmark.isolation.levels import LOAD_SECONDS
 from codecbench.benchmark.plan import Plan, Unit, Verdict
 from codecbench.benchmark.resources import pin_threads
+from codecbench.benchmark.unit_queue import UnitQueue
 from codecbench.errors import InfrastructureError
 
 LOST_RETRIES = 2
@@ -55,7 +56,7 @@ class LocalEngine:
     def __init__(self, plan: Plan, jobs: int) -> None:
         self.plan = plan
         self.jobs = jobs
-        self._queue: list[Unit] = []
+        self._queue = UnitQueue()
         self._workers: list[_Worker] = []
         self._verdicts: dict[tuple[str, str], dict[str, Verdict]] = {}
         self._lost: Counter[tuple[str, str, str]] = Counter()
@@ -67,7 +68,7 @@ class LocalEngine:
 
         No process of the engine outlives the iterator, however it ends.
         """
-        self._queue = list(units)
+        self._queue = UnitQueue(units)
         try:
             while (self._queue or any(w.unit for w in self._workers)) and not stop():
                 self._assign()
@@ -92,16 +93,8 @@ class LocalEngine:
         idle = [worker for worker in self._workers if worker.unit is None]
         while self._queue and (idle or len(self._workers) < self.jobs):
             worker = idle.pop() if idle else self._start()
-            self._give(worker, self._choose(worker))
-
-    def _choose(self, worker: _Worker) -> Unit:
-        """A unit of the system that `worker` has loaded, else of one that no other worker has, else the next."""
-        others = {w.unit.system for w in self._workers if w.unit}
-        ranked = sorted(
-            range(len(self._queue)),
-            key=lambda i: (self._queue[i].system != worker.system, self._queue[i].system in others, i),
-        )
-        return self._queue.pop(ranked[0])
+            others = {w.unit.system for w in self._workers if w.unit}
+            self._give(worker, self._queue.take(worker.system, others))
 
     def _start(self) -> _Worker:
         ours, theirs = self._spawn.Pipe()
@@ -200,7 +193,7 @@ class LocalEngine:
             return
         left = [(name, tuple(p for p in points if (name, p) not in worker.done)) for name, points in worker.unit.items]
         if items := tuple((name, points) for name, points in left if points):
-            self._queue.insert(0, replace(worker.unit, items=items))
+            self._queue.put_back(replace(worker.unit, items=items))
 
     def _verdict(self, worker: _Worker, unit: Unit) -> Verdict | None:
         """What the death of a worker says of the item in hand (of its system, if none was); None to try it again."""

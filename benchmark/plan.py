@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,8 @@ from codecbench.models.compiling import require_compiler
 from codecbench.models.limits import GIVES_TEXT
 
 UNIT_SIZE = 16
+Cell = tuple[str, str, str]
+"""(system, point, dataset): whose utterances are averaged."""
 ItemKey = tuple[str, str, str, str]
 """(system, point, dataset, utterance): what a row of results is about."""
 Verdict = tuple[Status, str]
@@ -130,25 +132,30 @@ class Plan:
         kept = min(self.keep_audio, len(names))
         return frozenset(names[k * len(names) // kept] for k in range(kept))
 
-    def item_keys(self) -> Iterable[ItemKey]:
-        """Every item of the run."""
+    def cells(self) -> Iterable[Cell]:
+        """Every cell of the run."""
         for system, planned in self.pairs():
             for point in system.points:
-                for utterance in planned.dataset.utterances:
-                    yield system.label, point.name, planned.name, utterance.id
+                yield system.label, point.name, planned.name
 
-    def units(self, done: set[ItemKey]) -> list[Unit]:
+    def item_count(self) -> int:
+        """How many items the run has."""
+        return sum(len(self.datasets[dataset].dataset.utterances) for _, _, dataset in self.cells())
+
+    def units(self, done: Container[ItemKey]) -> list[Unit]:
         """The work that is not in `done`, in units of up to `UNIT_SIZE` utterances sorted by length."""
+        shortest_first = {
+            name: [c.id for c in sorted(planned.checked, key=lambda c: (c.duration, c.id))]
+            for name, planned in self.datasets.items()
+        }
         units = []
         for system, planned in self.pairs():
-            seconds = {checked.id: checked.duration for checked in planned.checked}
+            every = tuple(point.name for point in system.points)
             items = []
-            for utterance in sorted(seconds, key=lambda name: (seconds[name], name)):
-                points = tuple(
-                    p.name for p in system.points if (system.label, p.name, planned.name, utterance) not in done
-                )
+            for utterance in shortest_first[planned.name]:
+                points = tuple(p for p in every if (system.label, p, planned.name, utterance) not in done)
                 if points:
-                    items.append((utterance, points))
+                    items.append((utterance, every if points == every else points))
             chunks = (items[start : start + UNIT_SIZE] for start in range(0, len(items), UNIT_SIZE))
             units += [Unit(system.label, planned.name, tuple(chunk)) for chunk in chunks]
         return units

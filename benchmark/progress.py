@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -66,14 +65,8 @@ class Progress:
             self._bar.stop()
             self._bar = None
 
-    def summary(self, counts: dict[str, int], rows: Iterable[dict[str, Any]]) -> None:
-        """The count at the end: values by status, and failed values by reason."""
-        reasons = Counter(
-            f"{status}:{reason}"
-            for row in rows
-            for status, reason, *_ in row["values"].values()
-            if status in ("failed", "error")
-        )
+    def summary(self, counts: Mapping[str, int], reasons: Mapping[str, int]) -> None:
+        """The count at the end: values by status, and those that failed or are errors by reason."""
         for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:20]:
             self.say(f"{count:6d}  {reason}")
         self.say("values   " + ", ".join(f"{counts[status]} {status}" for status in counts if counts[status]))

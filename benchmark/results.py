@@ -8,17 +8,19 @@ kept of an item, and holds the texts that were heard; it depends on nothing but 
 
 from __future__ import annotations
 
-import hashlib
-import io
-from collections import Counter, defaultdict
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from codecbench.benchmark.evidence import evidence_rows
-from codecbench.benchmark.plan import Plan
-from codecbench.benchmark.segments import write_atomically
-from codecbench.benchmark.store import RunStore
+from codecbench.benchmark.plan import Cell, Plan
+from codecbench.benchmark.store import RETRIED, RunStore
+from codecbench.benchmark.tables import writing
+from codecbench.download import sha256_of
 from codecbench.metrics import registry as metrics
 from codecbench.metrics import tokens
 
@@ -37,59 +39,137 @@ EVIDENCE_COLUMNS = {
     "codes": "string", "output": "string", "reference": "string", "texts": "string",
 }  # fmt: skip
 CORPUS = "*"
+MISSING = ["missing", "", None, 1.0]
+OF_ITEM = ("bits", "header_bits", "duration")
+
+Row: TypeAlias = dict[str, Any]
+Items: TypeAlias = dict[str, Row]
+Histograms: TypeAlias = tuple[tuple[tokens.Histogram, ...], float]
+"""Of each stream of a corpus, and its seconds."""
 
 
-def write_results(plan: Plan, store: RunStore) -> tuple[dict[str, str], dict[str, int]]:
-    """Write both tables; returns their digests by file name, and the number of item values of each status."""
-    rows = sorted(
-        [*_item_rows(plan, store), *_corpus_rows(plan, store)],
-        key=lambda row: tuple(row[name] for name in ("system", "point", "dataset", "utterance", "metric")),
-    )
-    counts = Counter(row["status"] for row in rows if row["utterance"] != CORPUS)
-    digest = _write_table(store.folder / "results.parquet", rows, RESULT_COLUMNS)
-    _write_table(store.folder / "timings.parquet", sorted(_timing_rows(store), key=_key), TIMING_COLUMNS)
-    evidence = _write_table(store.folder / "evidence.parquet", evidence_rows(store.items), EVIDENCE_COLUMNS)
-    order = ("ok", "undefined", "failed", "error", "missing")
-    return {"results.parquet": digest, "evidence.parquet": evidence}, {status: counts[status] for status in order}
+@dataclass
+class Tally:
+    """What a run came to.
+
+    Attributes:
+        digests: Those of the files that depend on nothing but the work, by name.
+        counts: Values of items by status.
+        reasons: Values of items by status and reason, of those that failed or are errors.
+        unloadable: Why systems could not be loaded, by label.
+        faults: Each reason for which a system raised, once, with the end of the traceback.
+    """
+
+    digests: dict[str, str] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    unloadable: dict[str, str] = field(default_factory=dict)
+    faults: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
 
 
-def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-    return row["system"], row["point"], row["dataset"], row["utterance"]
+def write_results(plan: Plan, store: RunStore) -> Tally:
+    """Write the tables, cell by cell: what is in memory is a cell's rows, without its histograms of tokens."""
+    tally, folder = Tally(), store.folder
+    signatures = {name: metrics.find(name).signature() for name in sorted(plan.metrics)}
+    with (
+        writing(folder / "evidence.parquet", EVIDENCE_COLUMNS) as evidence,
+        writing(folder / "timings.parquet", TIMING_COLUMNS) as timings,
+        writing(folder / "results.parquet", RESULT_COLUMNS) as results,
+    ):
+        for cell in sorted(plan.cells()):
+            items, histograms = _read_cell(plan, store, cell)
+            names = sorted(utterance.id for utterance in plan.datasets[cell[2]].dataset.utterances)
+            corpus = bisect_left(names, CORPUS)
+            results.add(_item_columns(cell, names[:corpus], items, signatures, tally))
+            results.add_rows(_corpus_rows(plan, store, cell, items, histograms))
+            results.add(_item_columns(cell, names[corpus:], items, signatures, tally))
+            timings.add_rows([_timing(cell, name, items[name]) for name in names if "timing" in items.get(name, ())])
+            evidence.add_rows(evidence_rows({(*cell, name): item for name, item in items.items()}))
+    tally.digests = {name: sha256_of(folder / name) for name in ("results.parquet", "evidence.parquet")}
+    return tally
 
 
-def _item_rows(plan: Plan, store: RunStore) -> Iterator[dict[str, Any]]:
-    signatures = {name: metrics.find(name).signature() for name in plan.metrics}
-    for key in plan.item_keys():
-        item = store.items.get(key, {})
-        for metric in plan.metrics:
-            status, reason, value, weight = item.get("values", {}).get(metric, ("missing", "", None, 1.0))
-            yield {
-                **dict(zip(("system", "point", "dataset", "utterance"), key, strict=True)),
-                "metric": metric, "value": value, "weight": weight, "status": status, "reason": reason,
-                "bits": item.get("bits"), "header_bits": item.get("header_bits"), "duration": item.get("duration"),
-                "signature": signatures[metric],
-            }  # fmt: skip
+def _read_cell(plan: Plan, store: RunStore, cell: Cell) -> tuple[Items, Histograms]:
+    """The rows of a cell by utterance, in the order of the dataset, and the tokens of its corpus.
+
+    The histograms of a nested codec are kept with its richest point, of whose streams a poorer point has the first.
+    """
+    found: Items = {}
+    seconds: dict[str, float] = {}
+
+    def texts(rows: Iterator[dict[str, Any]], *, keep: bool) -> Iterator[str]:
+        for row in rows:
+            text = row.pop("tokens", None)
+            if keep:
+                found[row["utterance"]] = row
+            if text and row["utterance"] in found:
+                seconds[row["utterance"]] = row["duration"]
+                yield text
+
+    system = plan.systems[cell[0]]
+    merged = tokens.merge(texts(store.rows(cell), keep=True))
+    if system.card.nested and cell[1] != system.richest.name:
+        seconds.clear()
+        merged = tokens.merge(texts(store.rows((cell[0], system.richest.name, cell[2])), keep=False))
+    order = [utterance.id for utterance in plan.datasets[cell[2]].dataset.utterances]
+    items = {name: found[name] for name in order if name in found}
+    return items, (merged, sum(seconds[name] for name in order if name in seconds))
 
 
-def _corpus_rows(plan: Plan, store: RunStore) -> Iterator[dict[str, Any]]:
-    cells: defaultdict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
-    for key in plan.item_keys():
-        if key in store.items:
-            cells[key[:3]].append(store.items[key])
-    for cell, items in cells.items():
-        values: dict[str, float | str] = dict(store.corpus.get(cell, {}).get("corpus", {}))
-        values |= _rates(plan, cell, items) | _token_statistics(plan, store, cell, items)
-        for metric, value in values.items():
-            ok = not isinstance(value, str)
-            yield {
-                **dict(zip(("system", "point", "dataset"), cell, strict=True)), "utterance": CORPUS, "metric": metric,
-                "value": value if ok else None, "weight": 1.0, "status": "ok" if ok else "undefined",
-                "reason": "" if ok else value, "bits": None, "header_bits": None,
-                "duration": sum(item["duration"] for item in items), "signature": f"{metric}|v:1",
-            }  # fmt: skip
+def _item_columns(
+    cell: Cell, names: Sequence[str], items: Items, signatures: Mapping[str, str], tally: Tally
+) -> dict[str, Any]:
+    """The rows of some utterances of a cell, by columns; what they come to is added to `tally`."""
+    import pyarrow as pa
+
+    rows = [items.get(name, {}) for name in names]
+    values = [row["values"].get(name, MISSING) if row else MISSING for row in rows for name in signatures]
+    status, reason, value, weight = zip(*values, strict=True) if values else ((),) * 4
+    _count(cell, names, rows, values, tally)
+    item, metric = np.repeat(np.arange(len(names)), len(signatures)), np.tile(np.arange(len(signatures)), len(names))
+    each = {name: pa.array([row.get(name) for row in rows], getattr(pa, RESULT_COLUMNS[name])()) for name in OF_ITEM}
+    return {
+        **{name: pa.repeat(part, len(values)) for name, part in zip(("system", "point", "dataset"), cell, strict=True)},
+        "utterance": pa.array(names, pa.string()).take(pa.array(item)),
+        "metric": pa.array(signatures, pa.string()).take(pa.array(metric)),
+        "value": list(value), "weight": list(weight), "status": list(status), "reason": list(reason),
+        **{name: column.take(pa.array(item)) for name, column in each.items()},
+        "signature": pa.array(signatures.values(), pa.string()).take(pa.array(metric)),
+    }  # fmt: skip
 
 
-def _rates(plan: Plan, cell: tuple[str, str, str], items: list[dict[str, Any]]) -> dict[str, float | str]:
+def _count(cell: Cell, names: Sequence[str], rows: Sequence[Row], values: Sequence[list[Any]], tally: Tally) -> None:
+    tally.counts.update(value[0] for value in values)
+    for status, reason, *_ in values:
+        if status in ("failed", "error"):
+            tally.reasons[f"{status}:{reason}"] += 1
+            if status == "failed" and reason.startswith(RETRIED):
+                tally.unloadable.setdefault(cell[0], reason)
+    for name, row in zip(names, rows, strict=True):
+        if "trace" in row:
+            why = next(reason for status, reason, *_ in row["values"].values() if status == "failed")
+            facts = {"system": cell[0], "reason": why, "item": f"{cell[2]}/{name} {cell[1]}"}
+            tally.faults.setdefault((cell[0], why), {**facts, "trace": row["trace"]})
+
+
+def _corpus_rows(plan: Plan, store: RunStore, cell: Cell, items: Items, histograms: Histograms) -> list[dict[str, Any]]:
+    if not items:
+        return []
+    values: dict[str, float | str] = dict(store.corpus.get(cell, {}).get("corpus", {}))
+    values |= _rates(plan, cell, list(items.values())) | _token_statistics(plan, cell, *histograms)
+    return [
+        {
+            **dict(zip(("system", "point", "dataset"), cell, strict=True)), "utterance": CORPUS, "metric": metric,
+            "value": None if isinstance(value, str) else value, "weight": 1.0,
+            "status": "undefined" if isinstance(value, str) else "ok",
+            "reason": value if isinstance(value, str) else "", "bits": None, "header_bits": None,
+            "duration": sum(item["duration"] for item in items.values()), "signature": f"{metric}|v:1",
+        }
+        for metric, value in sorted(values.items())
+    ]  # fmt: skip
+
+
+def _rates(plan: Plan, cell: Cell, items: list[Row]) -> dict[str, float | str]:
     coded = [item for item in items if "bits" in item]
     seconds = sum(item["duration"] for item in coded)
     nominal = plan.systems[cell[0]].card.point(cell[1]).kbps
@@ -106,24 +186,14 @@ def _rates(plan: Plan, cell: tuple[str, str, str], items: list[dict[str, Any]]) 
 
 
 def _token_statistics(
-    plan: Plan, store: RunStore, cell: tuple[str, str, str], items: list[dict[str, Any]]
+    plan: Plan, cell: Cell, merged: Sequence[tokens.Histogram], seconds: float
 ) -> dict[str, float | str]:
-    """Entropy, perplexity and utilisation of each stream, over the whole corpus.
-
-    The histograms of a nested codec are kept with its richest point, of whose streams a poorer point has the first.
-    """
-    system = plan.systems[cell[0]]
-    if system.card.nested:
-        items = [store.items.get((cell[0], system.richest.name, cell[2], item["utterance"]), {}) for item in items]
-    coded = [item for item in items if item.get("tokens")]
-    if not coded:
+    """Entropy, perplexity and utilisation of each stream, over the whole corpus."""
+    if not merged:
         return {}
-    sizes = [stream.codebook_size for stream in system.card.streams_at(system.card.point(cell[1]))]
-    streams = tokens.describe(
-        tokens.merge(item["tokens"] for item in coded)[: len(sizes)],
-        sizes,
-        sum(item["duration"] for item in coded),
-    )
+    card = plan.systems[cell[0]].card
+    sizes = [stream.codebook_size for stream in card.streams_at(card.point(cell[1]))]
+    streams = tokens.describe(merged[: len(sizes)], sizes, seconds)
     values: dict[str, float | str] = {"entropy_kbps": sum(s.entropy_kbps or 0.0 for s in streams)}
     for k, stream in enumerate(streams):
         few = f"too_few_tokens({stream.tokens})"
@@ -133,27 +203,12 @@ def _token_statistics(
     return values
 
 
-def _timing_rows(store: RunStore) -> Iterator[dict[str, Any]]:
-    for (system, point, dataset, utterance), item in store.items.items():
-        if "timing" in item:
-            seconds, decode, peak, *of_answer = item["timing"]
-            first_audio, count = of_answer or (None, None)
-            yield {
-                "system": system, "point": point, "dataset": dataset, "utterance": utterance,
-                "encode_seconds": None if of_answer else seconds, "decode_seconds": decode, "peak_memory_mb": peak,
-                "duration": item["duration"], "generate_seconds": seconds if of_answer else None,
-                "first_audio_seconds": first_audio, "tokens": count,
-            }  # fmt: skip
-
-
-def _write_table(path: Path, rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in columns.items()])
-    table = pa.table({name: [row[name] for row in rows] for name in columns}, schema=schema)
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    data = buffer.getvalue()
-    write_atomically(path, data)
-    return hashlib.sha256(data).hexdigest()
+def _timing(cell: Cell, utterance: str, item: Row) -> dict[str, Any]:
+    seconds, decode, peak, *of_answer = item["timing"]
+    first_audio, count = of_answer or (None, None)
+    return {
+        **dict(zip(("system", "point", "dataset"), cell, strict=True)), "utterance": utterance,
+        "encode_seconds": None if of_answer else seconds, "decode_seconds": decode, "peak_memory_mb": peak,
+        "duration": item["duration"], "generate_seconds": seconds if of_answer else None,
+        "first_audio_seconds": first_audio, "tokens": count,
+    }  # fmt: skip

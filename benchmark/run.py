@@ -72,7 +72,7 @@ def run_sweep(
             progress.say("interrupted; run the same command again to resume")
             return RunOutcome(INTERRUPTED, {})
         if not computed and _written(out, manifest):
-            progress.summary(manifest["counts"], ())
+            progress.summary(manifest["counts"], {})
             return RunOutcome(_exit_code(manifest["counts"], manifest), manifest["counts"])
         return _finish(plan, store, manifest, progress)
 
@@ -104,7 +104,7 @@ def _compute(
 ) -> tuple[bool, bool]:
     """Compute what is missing; returns whether anything was, and whether it was interrupted."""
     units = plan.units(store.done())
-    progress.start(total=sum(1 for _ in plan.item_keys()), done=len(store.done()))
+    progress.start(total=plan.item_count(), done=len(store.done()))
     if not units:
         return False, False
     invalid: set[str] = set()
@@ -128,37 +128,18 @@ def _compute(
 
 
 def _finish(plan: Plan, store: RunStore, manifest: dict[str, Any], progress: Progress) -> RunOutcome:
-    digests, counts = write_results(plan, store)
-    invalid = {**dict(_invalid(store)), **store.invalid}
+    tally = write_results(plan, store)
+    counts = {status: tally.counts[status] for status in ("ok", "undefined", "failed", "error", "missing")}
+    invalid = {**tally.unloadable, **store.invalid}
     for label, system in manifest["systems"].items():
         system["status"] = f"invalid:{invalid[label]}" if label in invalid else "valid"
         system["notes"] = sorted(store.notes.get(label, []))
-    manifest["faults"] = _faults(store)
-    if not manifest["finished"] or manifest["results"] != digests:
+    manifest["faults"] = list(tally.faults.values())
+    if not manifest["finished"] or manifest["results"] != tally.digests:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        store.write_manifest({**manifest, "finished": True, "ended": now, "results": digests, "counts": counts})
-    progress.summary(counts, store.items.values())
+        store.write_manifest({**manifest, "finished": True, "ended": now, "results": tally.digests, "counts": counts})
+    progress.summary(counts, tally.reasons)
     return RunOutcome(_exit_code(counts, manifest), counts)
-
-
-def _invalid(store: RunStore) -> set[tuple[str, str]]:
-    found = set()
-    for (system, *_), row in store.items.items():
-        for status, reason, *_rest in row["values"].values():
-            if status == "failed" and reason.startswith(RETRIED):
-                found.add((system, reason))
-    return found
-
-
-def _faults(store: RunStore) -> list[dict[str, Any]]:
-    """Each reason for which a system raised, once, with the end of the traceback."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for (system, point, dataset, utterance), row in sorted(store.items.items()):
-        if "trace" in row:
-            reason = next(r for status, r, *_ in row["values"].values() if status == "failed")
-            facts = {"system": system, "reason": reason, "item": f"{dataset}/{utterance} {point}"}
-            found.setdefault((system, reason), {**facts, "trace": row["trace"]})
-    return list(found.values())
 
 
 def _exit_code(counts: dict[str, int], manifest: dict[str, Any]) -> int:

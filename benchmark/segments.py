@@ -13,14 +13,18 @@ import logging
 import os
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from codecbench.errors import InfrastructureError
 
 GROUP_ROWS = 100
 GROUP_SECONDS = 1.0
+OFFSET_BITS = 40
+BUFFER = 1 << 18
 _START, _MIDDLE = b'{"v":1,"crc":"', b'","row":'
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 log = logging.getLogger(__name__)
@@ -44,8 +48,8 @@ def decode_line(line: bytes) -> dict[str, Any]:
     return dict(json.loads(payload.decode("utf-8", "surrogatepass")))
 
 
-def read_segments(folder: Path) -> Iterator[dict[str, Any]]:
-    """All rows of all segments of `folder`, oldest first.
+def read_segments(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """All rows of all segments of `folder`, oldest first, each with its place (see `read_places`).
 
     Raises:
         InfrastructureError: A row in the middle of a segment is damaged.
@@ -54,22 +58,41 @@ def read_segments(folder: Path) -> Iterator[dict[str, Any]]:
         yield from _read_segment(path)
 
 
-def _read_segment(path: Path) -> Iterator[dict[str, Any]]:
-    lines = path.read_bytes().splitlines(keepends=True)
-    offset = 0
-    for number, line in enumerate(lines, 1):
-        try:
-            row = decode_line(line)
-        except ValueError as error:
-            if number < len(lines) or line.endswith(b"\n"):
-                raise InfrastructureError(
-                    f"{path}, line {number}, offset {offset}: damaged row ({error}); nothing was changed. "
-                    f"Restore the file, or delete that line to compute its item again"
-                ) from None
-            _set_torn_end_aside(path, offset, line)
-            return
-        yield row
-        offset += len(line)
+def read_places(folder: Path, places: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows at `places`, in the order of the disk.
+
+    A place is the number of a segment, then the offset in it, of `OFFSET_BITS` bits: a row in eight bytes of memory.
+
+    Raises:
+        InfrastructureError: A segment was damaged since its rows were read or written.
+    """
+    for number, own in groupby(sorted(places), lambda place: place >> OFFSET_BITS):
+        path = folder / f"{number:06d}.jsonl"
+        with path.open("rb", BUFFER) as file:
+            for place in own:
+                file.seek(place & ((1 << OFFSET_BITS) - 1))
+                try:
+                    yield place, decode_line(file.readline())
+                except ValueError as error:
+                    raise InfrastructureError(f"{path}, offset {file.tell()}: damaged row ({error})") from None
+
+
+def _read_segment(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    first, offset = int(path.stem) << OFFSET_BITS, 0
+    with path.open("rb", BUFFER) as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = decode_line(line)
+            except ValueError as error:
+                if line.endswith(b"\n"):
+                    raise InfrastructureError(
+                        f"{path}, line {number}, offset {offset}: damaged row ({error}); nothing was changed. "
+                        f"Restore the file, or delete that line to compute its item again"
+                    ) from None
+                _set_torn_end_aside(path, offset, line)
+                return
+            yield first + offset, row
+            offset += len(line)
 
 
 def _set_torn_end_aside(path: Path, offset: int, torn: bytes) -> None:
@@ -90,12 +113,13 @@ class SegmentWriter:
         last = max((int(path.stem) for path in folder.glob("*.jsonl")), default=0)
         self.path = folder / f"{last + 1:06d}.jsonl"
         self.acknowledged = 0
+        self._place = (last + 1) << OFFSET_BITS
         self._pending = 0
         self._synced_at = time.monotonic()
         self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o644)
 
-    def append(self, row: dict[str, Any]) -> None:
-        """Append `row`; synced with its group (100 rows or 1 second).
+    def append(self, row: dict[str, Any]) -> int:
+        """Append `row`, synced with its group (100 rows or 1 second); returns its place (see `read_places`).
 
         Raises:
             InfrastructureError: The disk is full or fails. What was acknowledged stays readable.
@@ -110,6 +134,8 @@ class SegmentWriter:
                 self.sync()
         except OSError as error:
             raise disk_error(error, self.path, len(line)) from error
+        place, self._place = self._place, self._place + len(line)
+        return place
 
     def sync(self) -> None:
         """Put everything appended so far on disk."""
@@ -143,11 +169,24 @@ def disk_error(error: OSError, path: Path, size: int) -> InfrastructureError:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Put `data` at `path` so that a crash leaves either the old file or the new one, whole and on disk."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which is put at `path`, whole and on disk, at the end of the block if that does not raise.
+
+    Raises:
+        InfrastructureError: The disk is full or fails; the old file stays.
+    """
     failpoint(f"before-{path.name}")
     temporary = path.with_name(f".{path.name}.tmp")
+    size = 0
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
+            size = file.tell()
             failpoint(f"written-{path.name}")
             file.flush()
             os.fsync(file.fileno())
@@ -161,7 +200,10 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.close(folder)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise disk_error(error, path, len(data)) from error
+        raise disk_error(error, path, size) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def failpoint(name: str) -> None:

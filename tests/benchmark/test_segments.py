@@ -67,7 +67,7 @@ def test_a_last_row_torn_at_any_byte_is_dropped_and_kept_aside(
         path.write_bytes(whole[:-cut])
         path.with_suffix(".torn").unlink(missing_ok=True)
         caplog.clear()
-        assert [row["n"] for row in read_segments(tmp_path)] == [0, 1]
+        assert [row["n"] for _, row in read_segments(tmp_path)] == [0, 1]
         assert path.with_suffix(".torn").read_bytes() == whole[-last:-cut] + b"\n"
         assert path.read_bytes() == whole[:-last]
         assert [record.levelname for record in caplog.records] == ["WARNING"]

@@ -16,10 +16,11 @@ from codecbench.benchmark.cli import app
 from codecbench.benchmark.datasets import registry
 from codecbench.benchmark.evidence import Evidence
 from codecbench.benchmark.rescore import Rescore
-from codecbench.benchmark.results import EVIDENCE_COLUMNS, RESULT_COLUMNS, _write_table
+from codecbench.benchmark.results import EVIDENCE_COLUMNS, RESULT_COLUMNS
 from codecbench.benchmark.submission import MANIFEST, read_submission, seal, sha256
 from codecbench.benchmark.submission_checks import STATIC
 from codecbench.benchmark.submit import Options, submit
+from codecbench.benchmark.tables import write_table
 from codecbench.benchmark.verify import Check, Finding, verify
 from codecbench.errors import InvalidSystem, UsageError
 
@@ -94,7 +95,7 @@ def edit_rows(folder: Path, change: Callable[[pd.DataFrame], Any]) -> None:
     result = change(frame)
     frame = frame if result is None else result
     clean = [{key: None if pd.isna(value) else value for key, value in row.items()} for row in frame.to_dict("records")]
-    _write_table(path, [{str(key): value for key, value in row.items()} for row in clean], RESULT_COLUMNS)
+    write_table(path, [{str(key): value for key, value in row.items()} for row in clean], RESULT_COLUMNS)
     reseal(folder)
 
 
@@ -206,7 +207,7 @@ def test_other_codes_do_not_give_the_values(copy: Path) -> None:
     other = unpack(bytes(codes))
     flipped = type(other)(other.length, other.sample_rate, 1, ((other.streams[0] + 5) % 16,), other.codebook_sizes)
     rows[0]["codes"] = evidence.put(pack(flipped).to_bytes(), "codes")
-    _write_table(copy / "run/evidence.parquet", rows, EVIDENCE_COLUMNS)
+    write_table(copy / "run/evidence.parquet", rows, EVIDENCE_COLUMNS)
     reseal(copy)
     assert failed(copy) == set()
     assert "rescore" in failed(copy, again=1.0)
