@@ -15,7 +15,7 @@ from codecbench.metrics import registry as metrics
 from codecbench.models import registry as models
 from codecbench.models.base import LoadOptions
 
-NEEDED = ("torch", "torchaudio", "soxr", "soundfile", "av", "pesq", "pystoi", "jiwer", "openai-whisper", "speechbrain")
+NEEDED = ("torch", "torchaudio", "soxr", "soundfile", "av", "pesq", "jiwer", "openai-whisper", "speechbrain")
 
 
 @dataclass(frozen=True)

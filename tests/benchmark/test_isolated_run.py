@@ -138,9 +138,10 @@ def test_a_worker_that_dies_is_not_the_systems_fault(run: Run, tmp_path: Path, m
     # A metric that ends its process, put where the worker finds it before its own.
     site = tmp_path / "site"
     site.mkdir()
-    (site / "pystoi.py").write_text("import os\n\n\ndef stoi(*_, **__):\n    os.abort()\n")
+    code = "import os\n\nBufferTooShortError = NoUtterancesError = OSError\n\n\ndef pesq(*_, **__):\n    os.abort()\n"
+    (site / "pesq.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", str(site))
-    done = run("Steps", metrics="stoi", options=("--limit", "2", "--jobs", "1"), check=4)
+    done = run("Steps", metrics="pesq_wb", options=("--limit", "2", "--jobs", "1"), check=4)
     assert "a metric ended its process (SIGABRT) on recordings0/u01, whatever the system" in done.stderr
     assert b'"failed"' not in b"".join(path.read_bytes() for path in (tmp_path / "run/rows").glob("*.jsonl"))
 
