@@ -51,8 +51,11 @@ def run(
     limit: Annotated[int | None, typer.Option(help="Only the first N utterances of each dataset.")] = None,
     random_weights: Annotated[int | None, typer.Option(help="Seed: run models on random weights, unranked.")] = None,
     weights: Annotated[Path | None, typer.Option(help="A local weights file or folder, for one model.")] = None,
-    engine: Annotated[str, typer.Option(help="What runs the work: local.")] = "local",
-    jobs: Annotated[int | None, typer.Option(help="Processes; by default one a core.", min=1)] = None,
+    engine: Annotated[str, typer.Option(help="What runs the work: local, or ray (docs/clusters.md).")] = "local",
+    address: Annotated[str | None, typer.Option(help="HOST:PORT of a Ray cluster; else one of this machine.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes; by default one a core, or all of a cluster.", min=1)
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Torch device.")] = None,
     compile_: Annotated[bool | None, typer.Option("--compile", help="Compile networks: see docs/speed.md.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds an item may take.")] = None,
@@ -93,8 +96,9 @@ def run(
     }  # fmt: skip
     command = shlex.join(["codecbench", *sys.argv[1:]])
     outcome = run_sweep(
-        read_sweep(sweep, overrides), out, engine=engine, jobs=jobs, command=command, quiet=quiet, cache=not no_cache
-    )
+        read_sweep(sweep, overrides), out, engine=engine, address=address, jobs=jobs, command=command, quiet=quiet,
+        cache=not no_cache,
+    )  # fmt: skip
     raise typer.Exit(outcome.exit_code)
 
 

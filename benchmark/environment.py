@@ -28,8 +28,17 @@ def describe_environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
-        "packages": {name: found for name in PACKAGES if (found := package_version(name))},
+        "packages": _packages(),
     }
+
+
+def versions() -> dict[str, str]:
+    """The versions alone of what numbers depend on, this package's and Python's among them."""
+    return {"codecbench": codecbench.__version__, "Python": platform.python_version(), **_packages()}
+
+
+def _packages() -> dict[str, str]:
+    return {name: found for name in PACKAGES if (found := package_version(name))}
 
 
 def package_version(name: str) -> str:

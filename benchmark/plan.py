@@ -36,6 +36,15 @@ Verdict = tuple[Status, str]
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What a worker takes of a node of a cluster for itself: cores, GPUs (a share of one below 1), GB of memory."""
+
+    cpus: float = 1
+    gpus: float = 0
+    memory_gb: float = 0
+
+
+@dataclass(frozen=True)
 class PlannedSystem:
     """A system of the run: its `label` in every row, what to load, and the points to run, poorest first.
 
@@ -55,6 +64,7 @@ class PlannedSystem:
     isolation: Level = "process"
     audit: bool = False
     python: Path | None = None
+    needs: Needs = Needs()
 
     @property
     def generates(self) -> bool:
@@ -263,7 +273,15 @@ def _plan_system(choice: ModelChoice, described: Described, sweep: Sweep) -> Pla
         label, choice.name, card, ordered, options, weights, ranked=seed is None, code=_code_digest(described.source),
         source=source_of(described.source, choice.name), isolation=sweep.isolation, audit=sweep.audit,
         python=described.python,
+        needs=_needs(choice, sweep),
     )  # fmt: skip
+
+
+def _needs(choice: ModelChoice, sweep: Sweep) -> Needs:
+    """What a worker of the system needs: as the sweep says, and a GPU if it runs on one."""
+    asked = choice.resources or sweep.resources
+    gpus = asked.gpus if asked.gpus is not None else float(sweep.device.startswith("cuda"))
+    return Needs(asked.cpus, gpus if sweep.device != "cpu" else 0, asked.memory_gb)
 
 
 def _learnt(card: Card) -> bool:

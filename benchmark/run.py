@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any
 
 from codecbench.benchmark.artefacts import Artefacts
-from codecbench.benchmark.engines import make_engine
+from codecbench.benchmark.dispatch import Engine
+from codecbench.benchmark.engines import check_engine, make_engine
 from codecbench.benchmark.environment import describe_environment
 from codecbench.benchmark.lock import locked
 from codecbench.benchmark.plan import Plan, make_plan
@@ -39,23 +41,25 @@ class RunOutcome:
 
 def run_sweep(
     sweep: Sweep, out: Path, *, engine: str = "local", jobs: int | None = None, command: str = "", quiet: bool = False,
-    cache: bool = True,
+    cache: bool = True, address: str | None = None,
 ) -> RunOutcome:  # fmt: skip
     """Run `sweep` into the folder `out`, or finish what an earlier, interrupted run left there.
 
     Args:
         sweep: What to run.
         out: The run folder; created if absent.
-        engine: ``local``.
-        jobs: Processes; by default one a core, or one for a GPU.
+        engine: ``local`` or ``ray``.
+        jobs: Processes; by default one a core, or one for a GPU; on Ray, as many as there is room for.
         command: The command line, kept for the record.
         quiet: Show no progress.
         cache: Take what earlier runs have coded, measured and heard, and keep it for later ones.
+        address: Of a Ray cluster; by default ``$RAY_ADDRESS``, else a cluster of this machine for the run alone.
 
     Raises:
         UsageError: Before anything is computed: the sweep is wrong, or `out` holds another run or cannot be written.
         InfrastructureError: The disk, the store or the machine failed; finished items are safe.
     """
+    address = check_engine(engine, address)
     with locked(out), _cache(cache) as (values, artefacts):
         progress = Progress(quiet)
         plan = make_plan(sweep, values, out, progress.checking, artefacts)
@@ -64,7 +68,7 @@ def run_sweep(
         try:
             if not manifest["finished"]:
                 store.write_manifest(manifest)
-            computed, stopped = _compute(plan, store, engine, jobs, progress)
+            computed, stopped = _compute(plan, store, partial(make_engine, engine, plan, jobs, address), progress)
         finally:
             progress.close()
             store.close()
@@ -99,9 +103,7 @@ def _cache(wanted: bool) -> Iterator[tuple[Path, Path | None]]:
         yield Path(folder), None
 
 
-def _compute(
-    plan: Plan, store: RunStore, engine: str, jobs: int | None, progress: Progress
-) -> tuple[bool, bool]:
+def _compute(plan: Plan, store: RunStore, start: Callable[[], Engine], progress: Progress) -> tuple[bool, bool]:
     """Compute what is missing; returns whether anything was, and whether it was interrupted."""
     units = plan.units(store.done())
     progress.start(total=plan.item_count(), done=len(store.done()))
@@ -109,7 +111,7 @@ def _compute(
         return False, False
     invalid: set[str] = set()
     with _interruptible() as stop:
-        for message in make_engine(engine, plan, jobs).run(units, lambda: bool(stop)):
+        for message in start().run(units, lambda: bool(stop)):
             if message[0] == "record":
                 store.append(message[1])
                 progress.record(message[1])

@@ -15,12 +15,37 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
 
+class Resources(_Strict):
+    """What each worker takes of a cluster; the local engine does not ask.
+
+    Attributes:
+        cpus: Cores.
+        gpus: GPUs; below 1, workers share one. By default one where the sweep's device is a GPU; none on a CPU.
+        memory_gb: Memory, which is counted and not enforced; 0 does not count it.
+    """
+
+    cpus: float = Field(default=1, ge=0, allow_inf_nan=False)
+    gpus: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    memory_gb: float = Field(default=0, ge=0, allow_inf_nan=False)
+
+    @field_validator("gpus")
+    @classmethod
+    def _a_share_or_whole(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and value != int(value):
+            raise ValueError("a share of one GPU (at most 1), or a whole number of them")
+        return value
+
+
 class ModelChoice(_Strict):
-    """One system of a sweep: its name (or ``file.py:Class``), the points to run (all by default), its weights."""
+    """One system of a sweep: its name (or ``file.py:Class``), the points to run (all by default), its weights.
+
+    `resources`, if given, are in place of the sweep's.
+    """
 
     name: str
     points: tuple[str, ...] = ()
     weights: Path | None = None
+    resources: Resources | None = None
 
 
 class DatasetChoice(_Strict):
@@ -59,6 +84,7 @@ class Sweep(_Strict):
         isolation: Where adapters run; see `codecbench.benchmark.isolation.levels`.
         audit: Encode and decode in different processes, in different orders.
         sampling: Of language models.
+        resources: What each worker takes of a cluster.
     """
 
     models: tuple[ModelChoice, ...] = Field(min_length=1)
@@ -75,6 +101,7 @@ class Sweep(_Strict):
     isolation: Literal["none", "process", "bwrap"] = "process"
     audit: bool = False
     sampling: SamplingChoice = SamplingChoice()
+    resources: Resources = Resources()
 
     @field_validator("models", "datasets", mode="before")
     @classmethod
