@@ -9,11 +9,11 @@ which have a dataset of requests a task and no bitrate, are compared within thei
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import fsum, inf, isnan
 from statistics import fmean
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from codecbench.leaderboard import stats
 from codecbench.leaderboard.board import CORPUS, Board, Metric
@@ -33,6 +33,9 @@ from codecbench.leaderboard.scores import (
 from codecbench.leaderboard.stats import Drawn
 from codecbench.leaderboard.summary import ALL, TRACKS, Cell, Row, Section, Summary, band
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 class _Column(NamedTuple):
     """One metric in one section: a cell an entry, None for one that it was not run on."""
@@ -48,21 +51,16 @@ def aggregate(board: Board, by: Split | None = None) -> Summary:
         board: The results.
         by: Make a section of each language, domain or speaker of a dataset, in place of the whole.
     """
-    items = board.results[board.results["utterance"] != CORPUS]
-    pairs = items[["system", "point"]].drop_duplicates()
-    entries: list[Entry] = sorted(zip(pairs["system"], pairs["point"], strict=True))
-    groups = dict(tuple(items.groupby(["metric", "dataset"], sort=False)))
-    none = items.iloc[:0]
+    entries = board.entries
     parts = [part for dataset in board.datasets.values() for part in parts_of(dataset, by)]
     tasks = [board.datasets[part.dataset].task for part in parts]
     wholes = [] if by else _wholes(tasks)
-    coded = {name: rows for name, rows in items.groupby("dataset", sort=False) if not board.datasets[str(name)].task}
-    rates = [bitrate(part, entries, coded.get(part.dataset, none)) for part in parts]
+    rates = [bitrate(part, entries, _coded(board, part)) for part in parts]
     rates += [average_means([rates[k] for k in own]) for own in wholes]
     tasks += [tasks[own[0]] for own in wholes]
     tables: list[dict[str, _Column]] = [{} for _ in rates]
     for metric in board.metrics.values():
-        found = [score(metric, part, entries, groups.get((metric.name, part.dataset), none)) for part in parts]
+        found = [score(metric, part, entries, board.items(part.dataset, metric.name)) for part in parts]
         found += [average([found[k] for k in own]) for own in wholes]
         for table, scores, rate, task in zip(tables, found, rates, tasks, strict=True):
             table[metric.name] = _Column(_cells(board, metric, entries, scores, rate, task), scores.means.drawn)
@@ -76,6 +74,12 @@ def aggregate(board: Board, by: Split | None = None) -> Summary:
         metrics={name: metric for name, metric in board.metrics.items() if name in used},
         absent={s.name: s.invalid or "no results" for s in board.systems.values() if s.name not in present},
     )
+
+
+def _coded(board: Board, part: Part) -> Iterator[pd.DataFrame]:
+    """The rows that tell bits, metric by metric; requests to language models have none."""
+    if not board.datasets[part.dataset].task:
+        yield from (board.items(part.dataset, metric) for metric in sorted(board.metrics))
 
 
 def _wholes(tasks: Sequence[str]) -> list[list[int]]:

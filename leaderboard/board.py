@@ -4,16 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from codecbench.leaderboard.recordings import Kept
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
 CORPUS = "*"
 """In place of an utterance: the row is about the whole dataset."""
 STATUSES = ("ok", "undefined", "failed", "error", "missing")
+
+
+def codes_of(column: pd.Series[Any]) -> tuple[NDArray[np.intp], list[str]]:
+    """A column of names as numbers, and the names that these index; -1 is no name."""
+    names = column.astype("category").cat
+    return names.codes.to_numpy().astype(np.intp), list(names.categories)
+
+
+def distinct(rows: pd.DataFrame, first: str, second: str) -> list[tuple[str, str]]:
+    """The pairs that two columns of names hold, sorted."""
+    (a, names), (b, others) = codes_of(rows[first]), codes_of(rows[second])
+    found = np.flatnonzero(np.bincount(a * len(others) + b, minlength=1)).tolist()
+    return sorted((names[k // len(others)], others[k % len(others)]) for k in found)
 
 
 @dataclass(frozen=True)
@@ -133,6 +150,28 @@ class Board:
     runs: tuple[Run, ...]
     notices: tuple[str, ...] = ()
     kept: tuple[Kept, ...] = ()
+
+    @cached_property
+    def entries(self) -> list[tuple[str, str]]:
+        """Every system and point that has an item."""
+        return distinct(self.results[(self.results["utterance"] != CORPUS).to_numpy()], "system", "point")
+
+    def items(self, dataset: str, metric: str) -> pd.DataFrame:
+        """The rows of a metric on the utterances of a dataset."""
+        places = self._places.get((dataset, metric))
+        return self.results.iloc[:0] if places is None else self.results.take(places)
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, str], NDArray[np.int32]]:
+        """Where the rows of each dataset and metric are: found once, since boards may have many millions."""
+        rows = self.results
+        (dataset, datasets), (metric, metrics) = (codes_of(rows[name]) for name in ("dataset", "metric"))
+        group = np.where((rows["utterance"] != CORPUS).to_numpy(), dataset * len(metrics) + metric, -1)
+        small = np.int16 if len(datasets) * len(metrics) < 2**15 else np.int64  # numpy sorts 16 bits in linear time
+        order = np.argsort(group.astype(small), kind="stable").astype(np.int32)
+        ends = np.searchsorted(group[order], np.arange(-1, len(datasets) * len(metrics)), side="right")
+        keys = [(name, other) for name in datasets for other in metrics]
+        return {key: order[a:b] for key, a, b in zip(keys, ends[:-1], ends[1:], strict=True) if b > a}
 
     def datasets_of(self, section: str) -> list[Dataset]:
         """The dataset that a section is of; of ``*`` all of recordings, of ``*`` and a task's name all of the task."""

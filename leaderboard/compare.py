@@ -18,7 +18,7 @@ from codecbench.leaderboard import pairs
 from codecbench.leaderboard.aggregate import aggregate
 from codecbench.leaderboard.bd_matrix import ladders
 from codecbench.leaderboard.bd_rate import BD, MIN_POINTS, compare_ladders
-from codecbench.leaderboard.board import CORPUS, Board, Metric
+from codecbench.leaderboard.board import Board, Metric
 from codecbench.leaderboard.effect import Effect, Side, judge, measure, side_of
 from codecbench.leaderboard.paired import Unit
 from codecbench.leaderboard.scores import Entry
@@ -73,24 +73,19 @@ def compare_runs(before: Board, after: Board, names: tuple[str, str], choice: Ch
         UsageError: They share none, or there is no such metric or dataset.
     """
     choice = choice or Choice()
-    shared = sorted(set(_all_entries(before)) & set(_all_entries(after)))
+    shared = sorted(set(before.entries) & set(after.entries))
     shared = [entry for entry in shared if not choice.points or entry[1] in choice.points]
     if not shared:
         raise UsageError(f"{names[0]} and {names[1]} have no system at a common operating point")
     return _report(*names, [(side_of(before, entry), side_of(after, entry)) for entry in shared], choice)
 
 
-def _all_entries(board: Board) -> list[Entry]:
-    rows = board.results[board.results["utterance"] != CORPUS]
-    return sorted(set(zip(rows["system"], rows["point"], strict=True)))
-
-
 def _entries(board: Board, name: str, choice: Choice) -> list[Entry]:
     """The entries that ``name`` or ``name@point`` means."""
     system, _, point = name.partition("@")
-    found = [entry for entry in _all_entries(board) if entry[0] == system]
+    found = [entry for entry in board.entries if entry[0] == system]
     if not found:
-        raise did_you_mean(system, sorted({entry[0] for entry in _all_entries(board)}), "model")
+        raise did_you_mean(system, sorted({entry[0] for entry in board.entries}), "model")
     wanted = [point] if point else choice.points
     if chosen := [entry for entry in found if not wanted or entry[1] in wanted]:
         return chosen
@@ -152,7 +147,7 @@ def _different_metric(metric: Metric, boards: tuple[Board, Board]) -> str:
 
 def _deltas(board: Board, first: str, second: str, choice: Choice) -> Iterator[tuple[str, BD]]:
     """The BD-rates of the second system against the first, where both have points enough for any."""
-    counts = [sum(entry[0] == name for entry in _all_entries(board)) for name in (first, second)]
+    counts = [sum(entry[0] == name for entry in board.entries) for name in (first, second)]
     if min(counts) < MIN_POINTS or first == second:
         return
     summary = aggregate(board)

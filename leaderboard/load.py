@@ -15,8 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import numpy as np
+
 from codecbench.errors import InfrastructureError, UsageError
-from codecbench.leaderboard.board import CORPUS, STATUSES, Board, Dataset, Metric, Run, System, Utterance
+from codecbench.leaderboard.board import CORPUS, STATUSES, Board, Dataset, Metric, Run, System, Utterance, distinct
 from codecbench.leaderboard.recordings import read_kept
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ SCHEMA = 1
 KEY = ["system", "point", "dataset", "utterance", "metric"]
 OUTCOME = ["value", "weight", "status", "reason", "bits", "header_bits", "duration"]
 TIMING = ["system", "point", "dataset", "utterance", "encode_seconds", "decode_seconds", "duration", "peak_memory_mb"]
+NAMES = {*KEY, "status", "reason", "signature"}
+"""Columns of text that repeats."""
 FACTS = ("schema", "name", "created", "finished", "systems", "datasets", "metrics")
 
 T = TypeVar("T")
@@ -38,22 +42,19 @@ def read_runs(paths: Sequence[Path]) -> Board:
         UsageError: No such run, a newer schema, or runs that contradict each other.
         InfrastructureError: A file of a run is damaged.
     """
-    import pandas as pd
-
     if not paths:
         raise UsageError("no run folder given: name at least one folder that holds run.json")
     folders = list(dict.fromkeys(Path(path) for path in paths))
     facts = [_read_facts(folder) for folder in folders]
-    frames = [_read_results(folder, run) for folder, run in zip(folders, facts, strict=True)]
-    results = pd.concat([frame.assign(run=str(f)) for f, frame in zip(folders, frames, strict=True)])
+    results, sizes = _stack([_read_results(folder, run) for folder, run in zip(folders, facts, strict=True)])
     results, metrics, notices = _split_signatures(results, facts)
     systems = _merge(folders, facts, "systems", lambda name, raw: System(name, raw), _same_system)
     datasets = _merge(folders, facts, "datasets", _dataset, _same_dataset)
     unfinished = [f"Run {run['name']} is not finished: its rows are what there was." for run in facts
                   if not run["finished"]]  # fmt: skip
     return Board(
-        results=_deduplicate(results),
-        timings=pd.concat([_read_timings(folder) for folder in folders]).drop_duplicates(ignore_index=True),
+        results=_deduplicate(results, folders, sizes),
+        timings=_stack([_read_timings(folder) for folder in folders])[0].drop_duplicates(ignore_index=True),
         systems=systems,
         datasets=datasets,
         metrics=metrics,
@@ -91,25 +92,34 @@ def _read_results(folder: Path, facts: Mapping[str, Any]) -> pd.DataFrame:
     frame = _read_parquet(path, [*KEY, *OUTCOME, "signature"], optional=["transcript"])
     if problem := _contradiction(frame, facts):
         raise InfrastructureError(f"{path} is damaged: {problem}")
-    declared = frame["metric"].map({name: raw.get("signature", "") for name, raw in facts["metrics"].items()})
-    frame["signature"] = frame["signature"].where(frame["signature"].fillna("") != "", declared).fillna("")
+    return _declared(frame, {name: str(raw.get("signature") or "") for name, raw in facts["metrics"].items()})
+
+
+def _declared(frame: pd.DataFrame, signatures: Mapping[str, str]) -> pd.DataFrame:
+    """A row without a signature has the one that ``run.json`` declares for its metric."""
+    absent = frame["signature"].isna() | (frame["signature"] == "")
+    if absent.any():
+        known = frame["metric"].astype(str).map(signatures).fillna("")
+        frame["signature"] = frame["signature"].astype(str).mask(absent, known).astype("category")
     return frame
 
 
 def _contradiction(frame: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     """What in the rows contradicts itself or ``run.json``; empty if nothing does."""
-    import numpy as np
-
+    if lacking := [name for name in (*KEY, "status") if frame[name].isna().any()]:
+        return f"a row has no {lacking[0]}"
     if strange := sorted(set(frame["status"].unique()) - set(STATUSES)):
         return f"unknown status '{strange[0]}'"
     if not np.isfinite(frame.loc[frame["status"] == "ok", "value"].astype(float)).all():
         return "a row is ok and has no finite value"
     if strange := sorted(set(frame["system"].unique()) - set(facts["systems"])):
         return f"run.json does not list system '{strange[0]}'"
-    items = frame[frame["utterance"] != CORPUS]
-    for dataset, names in items.groupby("dataset")["utterance"].unique().items():
+    met: dict[str, set[str]] = {}
+    for dataset, name in distinct(frame, "dataset", "utterance"):
+        met.setdefault(dataset, set()).add(name)
+    for dataset, names in met.items():
         known = {str(item["id"]) for item in facts["datasets"].get(dataset, {}).get("utterances", [])}
-        if strange := sorted(set(names) - known):
+        if strange := sorted(names - known - {CORPUS}):
             return f"run.json does not list utterance '{strange[0]}' of dataset '{dataset}'"
     return ""
 
@@ -118,20 +128,53 @@ def _read_timings(folder: Path) -> pd.DataFrame:
     import pandas as pd
 
     path = folder / "timings.parquet"
-    return _read_parquet(path, TIMING) if path.exists() else pd.DataFrame(columns=TIMING)
+    if path.exists():
+        return _read_parquet(path, TIMING)
+    return pd.DataFrame({name: pd.Series(dtype="str" if name in NAMES else "float64") for name in TIMING})
 
 
 def _read_parquet(path: Path, columns: list[str], optional: Sequence[str] = ()) -> pd.DataFrame:
-    import pandas as pd
+    """Columns of a file; names as categories, of which each is in memory once, numbers as float64."""
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     try:
-        frame = pd.read_parquet(path)
-        return frame[[*columns, *(name for name in optional if name in frame)]]
-    except KeyError as error:
-        raise InfrastructureError(f"{path} is damaged: {error.args[0]}") from None
+        there = pq.read_schema(path).names
+        if lacking := [name for name in columns if name not in there]:
+            raise InfrastructureError(f"{path} is damaged: it has no column {lacking[0]}")
+        wanted = [*columns, *(name for name in optional if name in there)]
+        names = [name for name in columns if name in NAMES]
+        table = pq.read_table(path, columns=wanted, read_dictionary=names)
+        for k, name in enumerate(wanted):
+            kind = pa.float64() if name in columns else pa.string()
+            kind = pa.dictionary(pa.int32(), pa.string()) if name in names else kind
+            table = table.set_column(k, name, table.column(name).cast(kind))
+        frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, split_blocks=True, self_destruct=True)
+        return frame
     except (pa.ArrowException, OSError) as error:
         raise InfrastructureError(f"{path} is damaged: {error}") from None
+
+
+def _stack(frames: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, list[int]]:
+    """Frames below each other, and how many rows each has; the categories of every column are sorted."""
+    import pandas as pd
+    from pandas.api.types import union_categoricals
+
+    columns = dict.fromkeys(str(name) for frame in frames for name in frame)
+    whole = {}
+    for name in columns:
+        parts = [frame.pop(name) if name in frame else pd.Series(None, frame.index, dtype="str") for frame in frames]
+        if name in NAMES:
+            whole[name] = pd.Series(union_categoricals([_names(part) for part in parts], sort_categories=True))
+        else:
+            whole[name] = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+    return pd.DataFrame(whole, copy=False), [len(frame) for frame in frames]
+
+
+def _names(column: pd.Series[Any]) -> pd.Series[Any]:
+    """A column as categories of one type, also where it is empty."""
+    found = column.astype("category")
+    return found.cat.set_categories(found.cat.categories.astype("str"))
 
 
 def _split_signatures(
@@ -139,12 +182,11 @@ def _split_signatures(
 ) -> tuple[pd.DataFrame, dict[str, Metric], list[str]]:
     """Give each signature of a metric a column of its own, and say so."""
     found: dict[str, list[str]] = {}
-    pairs = results[["metric", "signature"]].drop_duplicates().sort_values(["metric", "signature"])
-    for name, signature in zip(pairs["metric"], pairs["signature"], strict=True):
+    for name, signature in distinct(results, "metric", "signature"):
         found.setdefault(name, []).append(signature)
     declared = {name: raw for run in reversed(runs) for name, raw in run["metrics"].items()}
     order = [*dict.fromkeys(name for run in runs for name in run["metrics"]), *sorted(set(found) - set(declared))]
-    per_item = set(results.loc[results["utterance"] != CORPUS, "metric"].unique()) | set(declared)
+    per_item = {name for name, of in distinct(results, "metric", "utterance") if of != CORPUS} | set(declared)
     metrics: dict[str, Metric] = {}
     columns: dict[tuple[str, str], str] = {}
     notices = []
@@ -157,10 +199,12 @@ def _split_signatures(
                 metrics[column] = _metric(column, declared.get(name, {}), signature)
         if len(signatures) > 1:
             notices.append(_signature_notice(name, {columns[name, s]: s for s in signatures}))
-    for (name, signature), column in columns.items():
-        if column != name:
-            own = (results["metric"] == name) & (results["signature"] == signature)
-            results.loc[own, "metric"] = column
+    renamed = {key: column for key, column in columns.items() if column != key[0]}
+    if renamed:
+        named = results["metric"].astype(str)
+        for (name, signature), column in renamed.items():
+            named = named.mask((results["metric"] == name) & (results["signature"] == signature), column)
+        results["metric"] = named.astype("category")
     return results, metrics, notices
 
 
@@ -183,16 +227,27 @@ def _metric(name: str, raw: Mapping[str, Any], signature: str) -> Metric:
     )  # fmt: skip
 
 
-def _deduplicate(results: pd.DataFrame) -> pd.DataFrame:
-    """One row a key. Identical rows of several runs are one; different ones are an error."""
-    rows = results.drop_duplicates([*KEY, *OUTCOME])
-    clash = rows[rows.duplicated(KEY, keep=False)].sort_values(KEY)
+def _deduplicate(results: pd.DataFrame, folders: Sequence[Path], sizes: Sequence[int]) -> pd.DataFrame:
+    """One row a key, sorted. Identical rows of several runs are one; different ones are an error."""
+    columns = [results[name].cat for name in KEY]
+    key = np.zeros(len(results), dtype=np.int64)
+    for column in columns:  # categories are sorted, so that numbers sort as names do
+        key *= max(len(column.categories), 1)
+        key += column.codes.to_numpy()
+    if (key[1:] > key[:-1]).all():
+        return results
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    again = np.append([False], key[1:] == key[:-1])
+    twins = np.flatnonzero(again | np.append(again[1:], [False]))
+    rows = results.iloc[order[twins]].drop_duplicates([*KEY, *OUTCOME])
+    clash = rows[rows.duplicated(KEY, keep=False)]
     if len(clash):
-        first = clash.iloc[0]
-        runs = clash.loc[(clash[KEY] == first[KEY]).all(axis=1), "run"].tolist()
-        item = " / ".join(first[KEY])
-        raise UsageError(f"{' and '.join(dict.fromkeys(runs))} disagree on {item}: leave one of the runs out")
-    return rows.drop(columns="run").sort_values(KEY, ignore_index=True)
+        first = clash.iloc[0][KEY]
+        of = np.searchsorted(np.cumsum(sizes), clash.index[(clash[KEY] == first).all(axis=1)], side="right")
+        runs = dict.fromkeys(str(folders[k]) for k in of)
+        raise UsageError(f"{' and '.join(runs)} disagree on {' / '.join(first)}: leave one of the runs out")
+    return results.take(order[~again]).reset_index(drop=True)
 
 
 def _merge(

@@ -11,19 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from codecbench.leaderboard import paired, stats
-from codecbench.leaderboard.board import CORPUS, Board, Metric
+from codecbench.leaderboard.board import Board, Metric
 from codecbench.leaderboard.paired import Counts, Unit
-from codecbench.leaderboard.scores import Entry, Items, Mask, Part, items_of, parts_of, worst_means
+from codecbench.leaderboard.scores import Entry, Items, Mask, items_of, parts_of, worst_means
 from codecbench.leaderboard.stats import Array, Drawn, Estimate
 from codecbench.leaderboard.summary import ALL, Row, Section
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 ALPHA = 1 - stats.CONFIDENCE
 
@@ -129,8 +126,8 @@ def compare_entries(board: Board, metric: Metric, dataset: str, entries: Sequenc
     """All pairs of `entries` on a dataset, or over all datasets (``*``): the mean of the differences on each."""
     parts = [part for found in board.datasets_of(dataset) for part in parts_of(found)]
     title = f"Mean over {len(parts)} datasets" if dataset == ALL else parts[0].title
-    rows = board.results[(board.results["metric"] == metric.name) & (board.results["utterance"] != CORPUS)]
-    return pairwise(metric, [_items(part, entries, rows) for part in parts], title)
+    samples = [items_of(part, entries, board.items(part.dataset, metric.name)) for part in parts]
+    return pairwise(metric, samples, title)
 
 
 def compare_bands(board: Board, section: Section, metric: Metric) -> dict[str, Pairs]:
@@ -181,14 +178,6 @@ def holm(p: Array) -> Array:
     steps = p[order] * np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return adjusted
-
-
-def _items(part: Part, entries: Sequence[Entry], rows: pd.DataFrame) -> Items:
-    import pandas as pd
-
-    rows = rows[rows["dataset"] == part.dataset]
-    keys = pd.MultiIndex.from_arrays([rows["system"], rows["point"]])
-    return items_of(part, entries, rows[keys.isin(list(entries))])
 
 
 def _adjusted(p: Array) -> Array:

@@ -17,7 +17,7 @@ import numpy as np
 
 from codecbench.errors import did_you_mean
 from codecbench.leaderboard import stats
-from codecbench.leaderboard.board import CORPUS, Board, Metric
+from codecbench.leaderboard.board import Board, Metric
 from codecbench.leaderboard.scores import Entry, Mask, Means, Part, average_means, bitrate, items_of, parts_of
 from codecbench.leaderboard.stats import Estimate
 from codecbench.leaderboard.summary import ALL, Row, Section, Summary
@@ -188,8 +188,7 @@ def drawn_means(board: Board, section: Section, metric: Metric, entries: Sequenc
     parts = [part for dataset in board.datasets_of(section.dataset) for part in parts_of(dataset)]
     if sum(len(part.utterances) for part in parts) != section.utterances:
         raise ValueError(f"'{section.title}' is no section of a whole dataset")
-    rows = board.results[(board.results["metric"] == metric.name) & (board.results["utterance"] != CORPUS)]
-    both = [_both(part, entries, rows[rows["dataset"] == part.dataset]) for part in parts]
+    both = [_both(part, entries, board.items(part.dataset, metric.name)) for part in parts]
     used = [pair for pair in both if pair is not None]
     quality, rate = zip(*used, strict=True)
     return average_means(quality), average_means(rate)
@@ -197,11 +196,8 @@ def drawn_means(board: Board, section: Section, metric: Metric, entries: Sequenc
 
 def _both(part: Part, entries: Sequence[Entry], rows: pd.DataFrame) -> tuple[Means, Means] | None:
     """Means and bitrates from a metric's rows on one dataset; None where the metric is not defined on any item."""
-    import pandas as pd
-
-    rows = rows[pd.MultiIndex.from_frame(rows[["system", "point"]]).isin(list(entries))]
     items = items_of(part, entries, rows)
-    return (items.means(), bitrate(part, entries, rows, items.defined)) if items.defined.any() else None
+    return (items.means(), bitrate(part, entries, [rows], items.defined)) if items.defined.any() else None
 
 
 def _estimate(row: Row, metric: Metric) -> Estimate | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codecbench.leaderboard import stats
-from codecbench.leaderboard.board import STATUSES, Dataset, Metric, Utterance
+from codecbench.leaderboard.board import STATUSES, Dataset, Metric, Utterance, codes_of
 from codecbench.leaderboard.stats import Array, Drawn, Estimate
 
 if TYPE_CHECKING:
@@ -175,20 +176,25 @@ def score(metric: Metric, part: Part, entries: Sequence[Entry], frame: pd.DataFr
 
 def items_of(part: Part, entries: Sequence[Entry], frame: pd.DataFrame) -> Items:
     """The items of a part under one metric, from its rows; an item without a row is missing."""
-    codes = frame["status"].map({name: k for k, name in enumerate(STATUSES)})
+    codes = places_of(STATUSES, frame["status"])
     ran, (status, values, weights) = _grids(part, entries, frame.assign(status=codes), ["status", "value", "weight"])
     status = np.where(np.isnan(status), STATUSES.index("missing"), status)
     status[:, (status == STATUSES.index("undefined")).any(axis=0)] = STATUSES.index("undefined")
     return Items(part, tuple(entries), ran, status.astype(np.intp), values, weights)
 
 
-def bitrate(part: Part, entries: Sequence[Entry], frame: pd.DataFrame, defined: Mask | None = None) -> Means:
+def bitrate(part: Part, entries: Sequence[Entry], frames: Iterable[pd.DataFrame], defined: Mask | None = None) -> Means:
     """Measured bitrates in kbps: bits over seconds, each summed over the items that were encoded.
 
-    `defined` ``[N]`` are the utterances to look at: those of a metric, to have draws that pair with the metric's.
+    `frames` are rows of a metric each; of an item that several have, the first counts. `defined` ``[N]`` are the
+    utterances to look at: those of a metric, to have draws that pair with the metric's.
     """
-    items = frame[frame["bits"].notna() & (frame["duration"] > 0)].drop_duplicates(["system", "point", "utterance"])
-    _, (bits, seconds) = _grids(part, entries, items, ["bits", "duration"])
+    bits, seconds = np.full((2, len(entries), len(part.utterances)), np.nan)
+    for frame in frames:
+        coded = frame[frame["bits"].notna() & (frame["duration"] > 0)]
+        _, (new, of) = _grids(part, entries, coded, ["bits", "duration"])
+        first = np.isnan(bits)
+        bits[first], seconds[first] = new[first], of[first]
     defined = np.full(len(part.utterances), fill_value=True) if defined is None else defined
     return _means(part, bits / seconds / 1000, np.nan_to_num(seconds), defined)
 
@@ -221,9 +227,7 @@ def _grids(
     part: Part, entries: Sequence[Entry], frame: pd.DataFrame, columns: Sequence[str]
 ) -> tuple[Mask, list[Array]]:
     """Who has any row in the part, and each column of `frame` as ``[R, N]``, NaN where there is no row."""
-    import pandas as pd
-
-    n = pd.Index(part.utterances).get_indexer(pd.Index(frame["utterance"]))
+    n = places_of(part.utterances, frame["utterance"])
     r = entry_places(entries, frame)
     inside = (n >= 0) & (r >= 0)
     grids = []
@@ -236,14 +240,19 @@ def _grids(
 
 def entry_places(entries: Sequence[Entry], frame: pd.DataFrame) -> NDArray[np.intp]:
     """Which entry each row of `frame` belongs to; -1 for none of them. Rows are not looked at one by one."""
-    import pandas as pd
-
-    names, points = (pd.Index(sorted({entry[k] for entry in entries})) for k in (0, 1))
+    names, points = (sorted({entry[k] for entry in entries}) for k in (0, 1))
     places = np.full((len(names) + 1, len(points) + 1), -1)  # a name that is not known has the index -1
     for k, (name, point) in enumerate(entries):
-        places[names.get_loc(name), points.get_loc(point)] = k
-    rows, columns = names.get_indexer(pd.Index(frame["system"])), points.get_indexer(pd.Index(frame["point"]))
-    return np.asarray(places[rows, columns], dtype=np.intp)
+        places[bisect_left(names, name), bisect_left(points, point)] = k
+    return np.asarray(places[places_of(names, frame["system"]), places_of(points, frame["point"])], dtype=np.intp)
+
+
+def places_of(names: Sequence[str], column: pd.Series[str]) -> NDArray[np.intp]:
+    """Where each value of `column` stands in `names`; -1 for nowhere."""
+    import pandas as pd
+
+    codes, known = codes_of(column)
+    return np.append(pd.Index(names).get_indexer(pd.Index(known)), -1)[codes].astype(np.intp)
 
 
 def _means(part: Part, values: Array, weights: Array, defined: Mask) -> Means:

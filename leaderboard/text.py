@@ -151,9 +151,10 @@ def failures(board: Board, limit: int = 3) -> list[Failure]:
     """What went wrong, by entry and reason, with up to `limit` utterances each. Undefined items are no failure."""
     rows = board.results
     bad = rows[rows["status"].isin(["failed", "error", "missing"]) & (rows["utterance"] != CORPUS)]
+    bad = bad[["dataset", "system", "point", "status", "reason", "utterance", "metric"]]
     found = []
     for key, group in bad.groupby(["dataset", "system", "point", "status", "reason"], sort=True):
         dataset, system, point, status, reason = map(str, cast("tuple[str, ...]", key))
-        names, metrics = sorted(group["utterance"].unique()), sorted(group["metric"].unique())
+        names, metrics = sorted(set(group["utterance"])), sorted(set(group["metric"]))
         found.append(Failure(dataset, system, point, status, reason, len(names), tuple(metrics), tuple(names[:limit])))
     return found

@@ -6,13 +6,13 @@ entries and are read by nobody when large: of more than `MOST_ENTRIES` in a band
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from codecbench.leaderboard.board import CORPUS, Metric
+from codecbench.leaderboard.board import Metric
 from codecbench.leaderboard.pages.base import Page, PageType, Site, entry_key, rows_path, slug, system_path
 from codecbench.leaderboard.pages.curves import first_section, section_id, section_view, write_shard
 from codecbench.leaderboard.pages.scores import digits_of, metric_view, shown_metrics
@@ -20,9 +20,6 @@ from codecbench.leaderboard.pairs import Pairs, pairwise
 from codecbench.leaderboard.scores import Entry, Items, items_of, parts_of
 from codecbench.leaderboard.summary import Row, Section
 from codecbench.leaderboard.text import UNITS, clean
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MOST_ENTRIES = 24
 """In one matrix."""
@@ -75,22 +72,18 @@ def _path(section: Section, metric: int) -> str:
 
 
 def _write(site: Site, out: Path) -> Iterator[str]:
-    none = site.board.results.iloc[:0]
-    items = site.board.results[site.board.results["utterance"] != CORPUS]
-    groups = {(str(d), str(m)): frame for (d, m), frame in items.groupby(["dataset", "metric"], sort=False)}
     for section in site.codecs.sections:
         for k, metric in enumerate(compared(site, section)):
-            frames = {name: groups.get((name, metric.name), none) for name in site.board.datasets}
-            yield write_shard(out, _path(section, k), _columns(site, section, metric, frames))
+            yield write_shard(out, _path(section, k), _columns(site, section, metric))
 
 
-def _columns(site: Site, section: Section, metric: Metric, frames: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+def _columns(site: Site, section: Section, metric: Metric) -> dict[str, Any]:
     """The matrices of all bands; of each pair once, row by row of the upper triangle."""
     found = bands(section, metric)
     rows = [row for own, _ in found.values() for row in own]
     entries: list[Entry] = [(row.system, row.point) for row in rows]
     parts = [part for dataset in site.board.datasets_of(section.dataset) for part in parts_of(dataset)]
-    samples = [items_of(part, entries, frames[part.dataset]) for part in parts]
+    samples = [items_of(part, entries, site.board.items(part.dataset, metric.name)) for part in parts]
     columns: dict[str, Any] = {}
     listed, start = [], 0
     for k, (band, (own, left_out)) in enumerate(found.items()):

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from codecbench.leaderboard.board import CORPUS, STATUSES, Dataset, Metric
+from codecbench.leaderboard.board import STATUSES, Dataset, Metric
 from codecbench.leaderboard.pages.base import (
     Page,
     PageType,
@@ -29,7 +29,7 @@ from codecbench.leaderboard.pages.base import (
 from codecbench.leaderboard.pages.encode import LEVELS, quantise, shard
 from codecbench.leaderboard.pages.listen import player_scripts
 from codecbench.leaderboard.pages.scores import digits_of, groups_of, metric_view, shown_metrics
-from codecbench.leaderboard.scores import Entry, entry_places
+from codecbench.leaderboard.scores import Entry, entry_places, places_of
 from codecbench.leaderboard.text import clean
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 MOST_VALUES = 4_000_000
 """Values in one file of data; a dataset with more has several files."""
 BITRATE = Metric("kbps", "Measured bitrate", "kbps")
+
+Grid: TypeAlias = "tuple[NDArray[np.uint16], float, float]"
+"""A code an entry and utterance, and the range of the codes."""
 
 
 def _pages(site: Site) -> Iterator[Page]:
@@ -86,12 +89,12 @@ def _entries(site: Site, dataset: Dataset) -> list[Entry]:
 
 def _shards(site: Site, dataset: Dataset) -> Iterator[dict[str, Any]]:
     """The columns of each file: grids of entries by utterances, a code a value."""
-    frame = _rows_of(site, dataset)
     metrics, entries = _metrics(site, dataset), _entries(site, dataset)
     (section,) = (s for s in site.summary.sections if s.dataset == dataset.name)
     digits = {**digits_of(section, metrics), BITRATE.name: 2}
     titles, groups = groups_of(site, entries)
-    grids = [_grid(frame, metric, entries, dataset) for metric in metrics]
+    found, bad, transcripts = _gather(site, dataset)
+    grids = [found[metric.name] for metric in metrics]
     items = dataset.utterances
     yield {
         "meta": {
@@ -107,7 +110,7 @@ def _shards(site: Site, dataset: Dataset) -> Iterator[dict[str, Any]]:
             "href": utterance_path(dataset.name), "rows": rows_path(dataset.name),
         },
         "group": groups, "seconds": np.array([item.duration for item in items], dtype=np.float32),
-        **_reasons(frame, metrics), **_heard(site, dataset, frame),
+        **_reasons(bad, metrics), **_heard(site, dataset, transcripts),
     }  # fmt: skip
     sets = _metric_sets(metrics, len(entries) * len(items))
     places = {metric.name: k for k, metric in enumerate(metrics)}
@@ -115,40 +118,49 @@ def _shards(site: Site, dataset: Dataset) -> Iterator[dict[str, Any]]:
         yield {f"m{places[m.name]}": grids[places[m.name]][0] for m in own}
 
 
-def _rows_of(site: Site, dataset: Dataset) -> pd.DataFrame:
-    rows = site.board.results
-    frame = rows[(rows["dataset"] == dataset.name) & (rows["utterance"] != CORPUS)]
-    place, count = _places(frame, _entries(site, dataset), dataset)
-    return frame.assign(place=place)[(place >= 0) & (place < count)]
+def _gather(site: Site, dataset: Dataset) -> tuple[dict[str, Grid], pd.DataFrame, pd.DataFrame]:
+    """Codes and range of the bitrate and each metric; the rows without a value; and those with a transcript.
+
+    One metric at a time is looked at, since a dataset may have many millions of rows.
+    """
+    import pandas as pd
+
+    entries = _entries(site, dataset)
+    size = len(entries) * len(dataset.utterances)
+    kbps = np.full(size, np.nan)
+    grids: dict[str, Grid] = {}
+    bad, heard = [], []
+    for name in sorted(site.board.metrics):
+        rows = site.board.items(dataset.name, name)
+        place, count = _places(rows, entries, dataset)
+        rows = rows.assign(place=place)[(place >= 0) & (place < count)]
+        coded = rows[rows["bits"].notna() & (rows["duration"] > 0) & np.isnan(kbps[rows["place"]])]
+        kbps[coded["place"]] = (coded["bits"] / coded["duration"] / 1000).to_numpy(dtype=np.float64)
+        grids[name] = _grid(rows, size)
+        bad.append(rows[(rows["status"] != "ok") & (rows["reason"].fillna("") != "")])
+        heard.append(rows[rows["transcript"].notna()] if "transcript" in rows else rows.iloc[:0])
+    # Bitrates span decades: log(1 + kbps).
+    ok = np.where(np.isnan(kbps), -1, STATUSES.index("ok"))
+    grids[BITRATE.name] = quantise(np.log1p(kbps), ok)
+    return grids, pd.concat(bad).sort_index(), pd.concat(heard).sort_index()
+
+
+def _grid(rows: pd.DataFrame, size: int) -> Grid:
+    """The codes of one metric, entry by entry, and their range."""
+    values, status = np.full(size, np.nan), np.full(size, -1)
+    values[rows["place"]] = rows["value"].to_numpy(dtype=np.float64, na_value=np.nan)
+    status[rows["place"]] = places_of(STATUSES, rows["status"])
+    return quantise(values, status)
 
 
 def _places(frame: pd.DataFrame, entries: Sequence[Entry], dataset: Dataset) -> tuple[NDArray[np.intp], int]:
     """Where each row stands in a flat grid of entries by utterances; -1 for nowhere. And the size of the grid."""
-    import pandas as pd
-
     count = len(dataset.utterances)
     if not entries or not count:
         return np.full(len(frame), -1), 0
     row = entry_places(entries, frame)
-    column = pd.Index([item.id for item in dataset.utterances]).get_indexer(pd.Index(frame["utterance"]))
+    column = places_of([item.id for item in dataset.utterances], frame["utterance"])
     return np.where((row >= 0) & (column >= 0), row * count + column, -1), len(entries) * count
-
-
-def _grid(
-    frame: pd.DataFrame, metric: Metric, entries: Sequence[Entry], dataset: Dataset
-) -> tuple[NDArray[np.uint16], float, float]:
-    """The codes of one metric, entry by entry, and their range; bitrates, which span decades, as ``log(1 + kbps)``."""
-    size = len(entries) * len(dataset.utterances)
-    values, status = np.full(size, np.nan), np.full(size, -1)
-    if metric is BITRATE:
-        coded = frame[frame["bits"].notna() & (frame["duration"] > 0)].drop_duplicates("place")
-        values[coded["place"]] = np.log1p((coded["bits"] / coded["duration"] / 1000).to_numpy(dtype=np.float64))
-        status[coded["place"]] = STATUSES.index("ok")
-    else:
-        own = frame[frame["metric"] == metric.name]
-        values[own["place"]] = own["value"].to_numpy(dtype=np.float64, na_value=np.nan)
-        status[own["place"]] = own["status"].map({name: k for k, name in enumerate(STATUSES)})
-    return quantise(values, status)
 
 
 def _useful_digits(low: float, high: float) -> int:
@@ -162,12 +174,12 @@ def _reasons(frame: pd.DataFrame, metrics: Sequence[Metric]) -> dict[str, Any]:
     import pandas as pd
 
     names = [metric.name for metric in metrics]
-    bad = frame[(frame["status"] != "ok") & frame["metric"].isin(names) & (frame["reason"].fillna("") != "")]
-    codes, reasons = pd.factorize(bad["reason"], sort=True)
+    bad = frame[frame["metric"].isin(names)]
+    codes, reasons = pd.factorize(bad["reason"].astype(str), sort=True)
     return {
         "reasons": [clean(reason)[:2000] for reason in reasons],
         "reason_place": bad["place"].to_numpy(dtype=np.uint32),
-        "reason_metric": pd.Index(names).get_indexer(pd.Index(bad["metric"])).astype(np.uint16),
+        "reason_metric": places_of(names, bad["metric"]).astype(np.uint16),
         "reason": np.asarray(codes, dtype=np.uint32),
     }
 
@@ -178,7 +190,7 @@ def _heard(site: Site, dataset: Dataset, frame: pd.DataFrame) -> dict[str, Any]:
     From the texts that runs kept, else from a column of the rows, which names no recogniser.
     """
     if "transcript" in frame:
-        known = frame[frame["transcript"].notna()].drop_duplicates("place")
+        known = frame.drop_duplicates("place")
         heard = {(int(place), ""): text for place, text in zip(known["place"], known["transcript"], strict=True)}
     else:
         heard = {}
