@@ -4,7 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from codecbench.benchmark.cache import DiskCache
+from codecbench.benchmark.site_stamp import SiteStamp
+from codecbench.metrics import asr, recognition
+from codecbench.metrics.base import Output, Reference
 
 TABLES = ("results.parquet", "evidence.parquet")
 POINTS = 3
@@ -100,3 +106,57 @@ def test_other_points_are_added_to_those_that_are_kept(run: Run, calls: Callable
     found = calls()
     assert found["decode"] == 2 * CLIPS + REPEATED
     assert found["encode"] == CLIPS + REPEATED
+
+
+def test_another_normaliser_or_unit_transcribes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[int] = []
+
+    class Recogniser:
+        languages = frozenset({"en"})
+
+        def transcribe(self, samples: np.ndarray[Any, Any], language: str) -> str:
+            heard.append(len(samples))
+            return f"one TWO, {language}"
+
+    monkeypatch.setattr(asr, "load", lambda _: Recogniser())
+    monkeypatch.setattr(asr, "parts", lambda _: {"model": "a recogniser"})
+    samples = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+
+    def rate(unit: Any) -> float:
+        cache = DiskCache(tmp_path)  # as in another process: nothing is in memory
+        reference = Reference(samples, 16_000, transcript="one two en", language="en", cache=cache)
+        output = Output(samples / 2, 16_000, cache=cache)
+        return recognition.error_rate(reference, output, "", unit, "text", "output").value
+
+    monkeypatch.setattr(recognition, "normalise", lambda text, _: text)
+    assert rate("words") == pytest.approx(1 / 3)
+    assert len(heard) == 1
+    monkeypatch.setattr(recognition, "normalise", lambda text, _: text.lower().replace(",", ""))
+    assert rate("words") == 0
+    assert rate("characters") == 0
+    assert len(heard) == 1
+
+
+def test_a_site_is_built_again_if_a_run_or_the_site_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CODECBENCH_CACHE", str(tmp_path / "cache"))
+    run, site = tmp_path / "run", tmp_path / "run" / "site"
+    site.mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    (site / "index.html").write_text("page")
+
+    def stamp(budget: float = 50) -> SiteStamp:
+        return SiteStamp([run], site, budget)
+
+    assert not stamp().holds()
+    stamp().set()
+    assert stamp().holds()
+    assert not stamp(budget=0).holds()
+    for file in (run / "run.json", site / "index.html"):
+        file.write_text("changed")
+        assert not stamp().holds()
+        stamp().set()
+        assert stamp().holds()
+    (site / "index.html").unlink()
+    assert not stamp().holds()
