@@ -46,6 +46,7 @@ class Recipe:
         frozen_from: Part of the steps after which encoder and codebooks stay as they are: AudioDec's second stage.
         quantised_from: Part of the steps before which frames pass as they are. A network that is quantised from the
             start may never find a use for its frames: codebooks do not keep up with an encoder that learns fast.
+        start: What the network begins as: a ``transform`` (see `codecbench.models.training.transform`) or ``noise``.
         codebooks: They learn by ``averages`` or by ``gradient`` (DAC's always do).
         codebook_decay: Of the averages.
         dead_below: An entry is replaced when fewer frames take it than this part of an even share.
@@ -77,6 +78,7 @@ class Recipe:
     discriminator_share: float = 1.0
     frozen_from: float = 1.0
     quantised_from: float = 0.05
+    start: Literal["transform", "noise"] = "transform"
     codebooks: Literal["averages", "gradient"] = "averages"
     codebook_decay: float = 0.99
     dead_below: float = 0.4

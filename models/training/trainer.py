@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from codecbench.errors import CodecbenchError
 from codecbench.models.blocks.learning import MovingAverage
 from codecbench.models.small import HOP, SAMPLE_RATE, Small, enliven
+from codecbench.models.training import transform
 from codecbench.models.training.balancer import Balancer
 from codecbench.models.training.data import Corpus
 from codecbench.models.training.dropout import QuantiserDropout
@@ -75,6 +76,8 @@ class Trainer:
         self.step = 0
         network: Any = codec.network(seed)
         enliven(network, seed)  # as built, a network gives little but its biases, and all frames take a few codes
+        if recipe.start == "transform":
+            transform.begin(network)
         _learn(network.quantiser, recipe, codec.card.streams[0].codebook_size)
         self.network: Any = network.to(device)
         with _seeded(seed, -1):

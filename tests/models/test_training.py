@@ -115,7 +115,7 @@ def test_the_loss_falls_and_the_weights_load(tmp_path: Path) -> None:
     told = list[Progress]()
     path = train("soundstream-small", data, tmp_path / "out", recipe, tell=told.append)
     mel = [progress.losses["mel"] for progress in told]
-    assert np.mean(mel[-5:]) < 0.5 * np.mean(mel[:5])
+    assert np.mean(mel[-5:]) < 0.75 * np.mean(mel[:5])
     assert told[-1].seconds_left == 0
     assert {file.name for file in path.parent.iterdir()} >= {"checkpoint.pt", "losses.png", "losses.jsonl", path.name}
     facts = small.metadata(path)
