@@ -47,7 +47,7 @@ def stoi(reference: Reference, output: Output, extended: bool) -> float:
     """
     require_sound(reference, output)
     kept, original = reference.memo("stoi", lambda: _reference_bands(reference))
-    coded = output.memo("stoi", lambda: bands(_frames(output)[kept]))
+    coded = output.memo(f"stoi against {reference.digest}", lambda: bands(_frames(output)[kept]))
     segments = [sliding_window_view(signal, SEGMENT, axis=0) for signal in (original, coded)]
     value = (_extended if extended else _classic)(*segments)
     return round(value, 12)  # an identical output is 1, not 1 + 2e-16

@@ -112,3 +112,11 @@ def test_the_reference_is_analysed_once(monkeypatch: pytest.MonkeyPatch) -> None
         output = Output(SPEECH * np.float32(gain), 16_000)
         assert all(evaluate(metric, reference, output).status == "ok" for metric in stoi.METRICS)
     assert bands.call_count == 3
+
+
+def test_an_output_may_have_two_references() -> None:
+    late = np.roll(SPEECH, 4_000)
+    output = Output(SPEECH, 16_000)
+    found = [evaluate(stoi.METRICS[0], Reference(samples, 16_000), output) for samples in (SPEECH, late)]
+    assert found == [score(SPEECH, SPEECH), score(late, SPEECH)]
+    assert found[0] != found[1]
