@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -44,8 +45,9 @@ OF_ITEM = ("bits", "header_bits", "duration")
 
 Row: TypeAlias = dict[str, Any]
 Items: TypeAlias = dict[str, Row]
-Histograms: TypeAlias = tuple[tuple[tokens.Histogram, ...], float]
-"""Of each stream of a corpus, and its seconds."""
+Merged: TypeAlias = tuple[tuple[tokens.Histogram, ...], dict[str, float]]
+"""The histogram of each stream of a corpus, and the seconds of each utterance in it."""
+Merge: TypeAlias = Callable[[Cell, frozenset[str]], Merged]
 
 
 @dataclass
@@ -71,17 +73,19 @@ def write_results(plan: Plan, store: RunStore) -> Tally:
     """Write the tables, cell by cell: what is in memory is a cell's rows, without its histograms of tokens."""
     tally, folder = Tally(), store.folder
     signatures = {name: metrics.find(name).signature() for name in sorted(plan.metrics)}
+    # The points of a nested codec, which follow each other, share their histograms.
+    merge = lru_cache(maxsize=len(plan.datasets))(partial(_merge, store))
     with (
         writing(folder / "evidence.parquet", EVIDENCE_COLUMNS) as evidence,
         writing(folder / "timings.parquet", TIMING_COLUMNS) as timings,
         writing(folder / "results.parquet", RESULT_COLUMNS) as results,
     ):
         for cell in sorted(plan.cells()):
-            items, histograms = _read_cell(plan, store, cell)
+            items = _read_cell(plan, store, cell)
             names = sorted(utterance.id for utterance in plan.datasets[cell[2]].dataset.utterances)
             corpus = bisect_left(names, CORPUS)
             results.add(_item_columns(cell, names[:corpus], items, signatures, tally))
-            results.add_rows(_corpus_rows(plan, store, cell, items, histograms))
+            results.add_rows(_corpus_rows(plan, store, cell, items, merge))
             results.add(_item_columns(cell, names[corpus:], items, signatures, tally))
             timings.add_rows([_timing(cell, name, items[name]) for name in names if "timing" in items.get(name, ())])
             evidence.add_rows(evidence_rows({(*cell, name): item for name, item in items.items()}))
@@ -89,31 +93,26 @@ def write_results(plan: Plan, store: RunStore) -> Tally:
     return tally
 
 
-def _read_cell(plan: Plan, store: RunStore, cell: Cell) -> tuple[Items, Histograms]:
-    """The rows of a cell by utterance, in the order of the dataset, and the tokens of its corpus.
+def _read_cell(plan: Plan, store: RunStore, cell: Cell) -> Items:
+    """The rows of a cell by utterance, in the order of the dataset, without their histograms of tokens."""
+    found = {}
+    for row in store.rows(cell):
+        row.pop("tokens", None)
+        found[row["utterance"]] = row
+    return {u.id: found[u.id] for u in plan.datasets[cell[2]].dataset.utterances if u.id in found}
 
-    The histograms of a nested codec are kept with its richest point, of whose streams a poorer point has the first.
-    """
-    found: Items = {}
-    seconds: dict[str, float] = {}
 
-    def texts(rows: Iterator[dict[str, Any]], *, keep: bool) -> Iterator[str]:
-        for row in rows:
-            text = row.pop("tokens", None)
-            if keep:
-                found[row["utterance"]] = row
-            if text and row["utterance"] in found:
+def _merge(store: RunStore, cell: Cell, utterances: frozenset[str]) -> Merged:
+    """The tokens of a cell's `utterances`."""
+    seconds = {}
+
+    def texts() -> Iterator[str]:
+        for row in store.rows(cell):
+            if row["utterance"] in utterances and row.get("tokens"):
                 seconds[row["utterance"]] = row["duration"]
-                yield text
+                yield row["tokens"]
 
-    system = plan.systems[cell[0]]
-    merged = tokens.merge(texts(store.rows(cell), keep=True))
-    if system.card.nested and cell[1] != system.richest.name:
-        seconds.clear()
-        merged = tokens.merge(texts(store.rows((cell[0], system.richest.name, cell[2])), keep=False))
-    order = [utterance.id for utterance in plan.datasets[cell[2]].dataset.utterances]
-    items = {name: found[name] for name in order if name in found}
-    return items, (merged, sum(seconds[name] for name in order if name in seconds))
+    return tokens.merge(texts()), seconds
 
 
 def _item_columns(
@@ -152,11 +151,11 @@ def _count(cell: Cell, names: Sequence[str], rows: Sequence[Row], values: Sequen
             tally.faults.setdefault((cell[0], why), {**facts, "trace": row["trace"]})
 
 
-def _corpus_rows(plan: Plan, store: RunStore, cell: Cell, items: Items, histograms: Histograms) -> list[dict[str, Any]]:
+def _corpus_rows(plan: Plan, store: RunStore, cell: Cell, items: Items, merge: Merge) -> list[dict[str, Any]]:
     if not items:
         return []
     values: dict[str, float | str] = dict(store.corpus.get(cell, {}).get("corpus", {}))
-    values |= _rates(plan, cell, list(items.values())) | _token_statistics(plan, cell, *histograms)
+    values |= _rates(plan, cell, list(items.values())) | _token_statistics(plan, cell, items, merge)
     return [
         {
             **dict(zip(("system", "point", "dataset"), cell, strict=True)), "utterance": CORPUS, "metric": metric,
@@ -185,14 +184,20 @@ def _rates(plan: Plan, cell: Cell, items: list[Row]) -> dict[str, float | str]:
     return values
 
 
-def _token_statistics(
-    plan: Plan, cell: Cell, merged: Sequence[tokens.Histogram], seconds: float
-) -> dict[str, float | str]:
-    """Entropy, perplexity and utilisation of each stream, over the whole corpus."""
+def _token_statistics(plan: Plan, cell: Cell, items: Items, merge: Merge) -> dict[str, float | str]:
+    """Entropy, perplexity and utilisation of each stream, over the whole corpus.
+
+    The histograms of a nested codec are kept with its richest point, of whose streams a poorer point has the first.
+    """
+    system = plan.systems[cell[0]]
+    sizes = [stream.codebook_size for stream in system.card.streams_at(system.card.point(cell[1]))]
+    if not sizes:
+        return {}
+    point = system.richest.name if system.card.nested else cell[1]
+    merged, of = merge((cell[0], point, cell[2]), frozenset(items))
     if not merged:
         return {}
-    card = plan.systems[cell[0]].card
-    sizes = [stream.codebook_size for stream in card.streams_at(card.point(cell[1]))]
+    seconds = sum(of[name] for name in items if name in of)
     streams = tokens.describe(merged[: len(sizes)], sizes, seconds)
     values: dict[str, float | str] = {"entropy_kbps": sum(s.entropy_kbps or 0.0 for s in streams)}
     for k, stream in enumerate(streams):

@@ -73,6 +73,10 @@ class TableWriter:
         except OSError as error:
             raise disk_error(error, self.path, self._file.tell()) from error
 
+    def abandon(self) -> None:
+        """Write nothing more, not even the end of the file."""
+        self._writer.is_open = False
+
     def _write(self, group: pa.Table) -> None:
         """Write a row group as if it had come at once: pages end where chunks do."""
         import pyarrow as pa
@@ -92,8 +96,12 @@ def writing(path: Path, columns: Mapping[str, str]) -> Iterator[TableWriter]:
     """A table to fill, which is put at `path`, whole and on disk, at the end of the block if that does not raise."""
     with replacing(path) as file:
         writer = TableWriter(file, path, columns)
-        yield writer
-        writer.close()
+        try:
+            yield writer
+            writer.close()
+        except BaseException:
+            writer.abandon()
+            raise
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
