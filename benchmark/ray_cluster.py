@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import socket
 import sys
@@ -97,15 +98,18 @@ class Cluster:
             self._connect(str(options["address"]))
 
     def _connect(self, address: str) -> None:
-        with patch.dict(os.environ, {"RAY_USAGE_STATS_ENABLED": "0"}):
+        variables = {"RAY_USAGE_STATS_ENABLED": "0"}
+        if self.own and not os.environ.get("RAY_AUTH_MODE"):  # Ray would put a token into the user's home
+            variables |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        with patch.dict(os.environ, variables):
             self._thread.start()
             self._ready.wait(CONNECT_SECONDS)
         if self._failed or not self._ready.is_set():
             self.close()
             reason = f" ({self._failed[0]})" if self._failed else f" within {CONNECT_SECONDS:g} s"
             raise InfrastructureError(
-                f"no connection to the Ray cluster at {address}{reason}; this machine must be one of its nodes: "
-                "`ray start --address HOST:PORT` makes it one"
+                f"no connection to the Ray cluster at {address}{reason}; this machine must be one of its nodes "
+                "(`ray start --address HOST:PORT`), with the same RAY_AUTH_MODE and token"
             )
 
     def _live(self, options: dict[str, Any]) -> None:

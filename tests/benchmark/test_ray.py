@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +24,7 @@ from codecbench.benchmark.plan import Needs
 from codecbench.benchmark.sweep import Sweep
 from codecbench.errors import InfrastructureError, UsageError
 
+ADAPTERS = Path(__file__).with_name("adapters.py")
 Command = Callable[..., list[str]]
 ToldOf = Callable[[Path], list[str]]
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
@@ -179,6 +182,19 @@ def test_a_gpu_of_a_number_is_not_for_a_cluster() -> None:
         make_engine("ray", plan, None)
 
 
+def test_logs_of_all_nodes_stand_side_by_side_and_equal_evidence_is_one_file(tmp_path: Path) -> None:
+    from codecbench.benchmark.plan import Plan
+    from codecbench.benchmark.ray_engine import RayEngine
+
+    engine = RayEngine(Plan({}, {}, (), 300, tmp_path, tmp_path), None, None)
+    for node in ("n1", "n2"):
+        engine._keep(node, "logs/a.12.log", node.encode())
+        engine._keep(node, "evidence/ab/abc.flac", b"flac")
+    engine._keep("n1", "logs/a.12.log", b"more")
+    found = {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*.*")}
+    assert found == {"logs/a.12.n1.log": b"more", "logs/a.12.n2.log": b"n2", "evidence/ab/abc.flac": b"flac"}
+
+
 # Whole runs. Each starts processes enough for some ten seconds.
 
 
@@ -207,13 +223,17 @@ def cluster() -> Iterator[Nodes]:
     script = Path(__file__).with_name("ray_nodes.py")
     with (
         tempfile.TemporaryDirectory(prefix="cb-", dir="/tmp", ignore_cleanup_errors=True) as folder,
-        subprocess.Popen(
-            [sys.executable, str(script)], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": folder, "OMP_NUM_THREADS": "1"},
-        ) as process,
-    ):  # fmt: skip
-        yield Nodes(process)
-        process.communicate(timeout=60)
+        pytest.MonkeyPatch.context() as patched,
+    ):
+        patched.setenv("RAY_TMPDIR", folder)
+        patched.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patched.setenv("RAY_AUTH_MODE", "token")
+        patched.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        with subprocess.Popen(
+            [sys.executable, str(script)], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            yield Nodes(process)
+            process.communicate(timeout=60)
 
 
 class Runs:
@@ -309,10 +329,12 @@ def test_a_killed_actor_and_a_removed_node_change_nothing(
 @needs_ray
 @pytest.mark.slow
 def test_a_cluster_of_its_own_ends_with_an_interrupt_and_the_run_resumes(
-    runs: Runs, tmp_path: Path, processes_told_of: ToldOf
+    runs: Runs, tmp_path: Path, processes_told_of: ToldOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ("--limit", "6", "--isolation", "none")
     runs.go("whole", "Slow", options=options)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with runs.start("torn", "Slow", options=(*options, "--engine", "ray")) as process:
         runs.wait_for_rows("torn", 3)
         started = time.monotonic()
@@ -335,3 +357,42 @@ def test_what_no_node_has_is_one_line(runs: Runs, tmp_path: Path, recordings: Pa
     done = subprocess.run(arguments, env=runs.environment("run"), capture_output=True, text=True, check=False)
     assert done.returncode == 4
     assert "no node of the cluster has 1000 cores and 0 GPUs" in done.stderr.splitlines()[-1]
+
+
+def sandboxed_node(cluster: Nodes, hidden: Path) -> list[str]:
+    """The command of a node of two cores that sees all of this machine's files but those of `hidden`."""
+    start = ("start", "--block", "--address", cluster.address, "--num-cpus", "2", "--node-ip-address", "127.0.0.5")
+    return [
+        "bwrap", "--dev-bind", "/", "/", "--tmpfs", str(hidden), "--unshare-pid", "--proc", "/proc",
+        "--die-with-parent", str(Path(sys.executable).with_name("ray")), *start,
+        "--object-store-memory", str(80 << 20),
+    ]  # fmt: skip
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_node_without_the_recordings_and_the_run_folder_is_brought_them(
+    runs: Runs, cluster: Nodes, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, recordings: Path
+) -> None:
+    command = sandboxed_node(cluster, tmp_path_factory.getbasetemp())
+    works = ["bwrap", "--dev-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "true"]
+    if not shutil.which("bwrap") or subprocess.run(works, check=False, capture_output=True).returncode:
+        pytest.skip("no bubblewrap")
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text(
+        f"models: [identity, '{ADAPTERS}:Steps']\ndatasets: ['{recordings}']\nmetrics: [si_sdr, lsd]\n"
+        "limit: 4\nisolation: none\nkeep_codes: true\nkeep_audio: 2\nresources: {cpus: 2}\n"
+    )
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as node:
+        for out, options in {"a": (), "b": on(cluster)}.items():
+            arguments = [str(sweep), "--out", str(tmp_path / out), *options]
+            done = subprocess.run(
+                [sys.executable, "-m", "codecbench", "run", *arguments], env=runs.environment(out), check=False,
+                capture_output=True, text=True, timeout=200,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+        node.terminate()
+    for name in ("results", "evidence"):
+        assert runs.bytes_of("a", name) == runs.bytes_of("b", name)
+    kept = [sorted(p.name for p in (tmp_path / out / "evidence").rglob("*.*")) for out in "ab"]
+    assert kept[0] == kept[1] != []
