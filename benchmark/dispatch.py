@@ -18,6 +18,7 @@ from typing import Any
 
 from codecbench.benchmark.isolation.levels import LOAD_SECONDS
 from codecbench.benchmark.plan import Needs, Plan, Unit, Verdict
+from codecbench.benchmark.probe import Probe
 from codecbench.benchmark.unit_queue import UnitQueue
 from codecbench.errors import InfrastructureError
 
@@ -155,10 +156,19 @@ class Engine(ABC):
 
     def _give(self, worker: WorkerHandle, queue: UnitQueue) -> None:
         unit = queue.take(worker.system, {w.unit.system for w in self._workers if w.unit})
-        unit = replace(unit, verdicts=dict(self._verdicts.get((unit.system, unit.dataset), {})))
+        unit = replace(unit, verdicts=self._verdicts_on(unit))
         worker.unit, worker.system, worker.done = unit, unit.system, set()
         worker.utterance, worker.deadline = "", self._deadline(unit)
         worker.send(unit)
+
+    def _verdicts_on(self, unit: Unit) -> dict[str, Verdict]:
+        """The verdicts on its items and on the recordings that probe a system; a dataset may have many more."""
+        known = self._verdicts.get((unit.system, unit.dataset))
+        if not known:
+            return {}
+        probed = self.plan.datasets[unit.dataset].dataset.utterances[: Probe.ITEMS]
+        names = (*(utterance.id for utterance in probed), *(name for name, _ in unit.items))
+        return {name: known[name] for name in names if name in known}
 
     def _listen(self, worker: WorkerHandle) -> Iterator[Message]:
         for message in worker.receive():

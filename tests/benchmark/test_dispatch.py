@@ -67,7 +67,8 @@ def engine_of(script: Script = lambda _: None, isolation: str = "none", **needs:
     systems = {
         name: SimpleNamespace(isolation=isolation, needs=need) for name, need in (needs or {"a": Needs()}).items()
     }
-    plan = Plan(cast("Any", systems), {}, (), 300, Path("cache"), Path("run"))
+    datasets = {"d": SimpleNamespace(dataset=SimpleNamespace(utterances=()))}
+    plan = Plan(cast("Any", systems), cast("Any", datasets), (), 300, Path("cache"), Path("run"))
     return ScriptedEngine(plan, script)
 
 

@@ -88,6 +88,16 @@ def test_scheduling_takes_less_than_a_millisecond_a_unit(scale: Any, tmp_path: P
     assert (time.process_time() - planned) / 20_000 < 1e-3  # some 20 µs are usual
 
 
+def test_units_of_a_system_that_cannot_load_are_as_small_as_others(scale: Any, tmp_path: Path) -> None:
+    plan = scale.fake_plan(tmp_path, 1, 2_000)
+    engine = scale.FakeEngine(plan, 1)
+    engine._condemn("codec_000", "load(no library)")
+    (first, *_), probed = plan.units(frozenset()), plan.datasets["set_0"].dataset.utterances[:8]
+    found = engine._verdicts_on(first)
+    assert {name for name, _ in first.items} <= found.keys() >= {utterance.id for utterance in probed}
+    assert len(found) <= len(first.items) + 8
+
+
 def test_a_resumed_store_holds_places_and_no_rows(scale: Any, tmp_path: Path) -> None:
     plan, store = filled(scale, tmp_path, systems=2, utterances=150)
     store.close()
