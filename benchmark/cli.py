@@ -140,9 +140,15 @@ def site(
     open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
     """Build the leaderboard as a static site that works offline, from a folder."""
-    from codecbench.leaderboard.site import build
+    from codecbench.benchmark.site_stamp import SiteStamp
 
-    page = build(runs, out, previous or (), audio_budget)
+    stamp, page = SiteStamp(runs, out, audio_budget), out / "index.html"
+    if previous or not stamp.holds():
+        from codecbench.leaderboard.site import build
+
+        page = build(runs, out, previous or (), audio_budget)
+        if not previous:
+            stamp.set()
     typer.echo(str(page))
     if open_:
         typer.launch(page.resolve().as_uri())

@@ -153,22 +153,30 @@ class Plan:
         return sum(len(self.datasets[dataset].dataset.utterances) for _, _, dataset in self.cells())
 
     def units(self, done: Container[ItemKey]) -> list[Unit]:
-        """The work that is not in `done`, in units of up to `UNIT_SIZE` utterances sorted by length."""
-        shortest_first = {
-            name: [c.id for c in sorted(planned.checked, key=lambda c: (c.duration, c.id))]
+        """The work that is not in `done`, in units of up to `UNIT_SIZE` utterances of much the same length.
+
+        What takes longest comes first, so that the workers end together: systems that have a network, then those with
+        the most seconds to code at all points, and of each the longest utterances.
+        """
+        longest_first = {
+            name: [c.id for c in sorted(planned.checked, key=lambda c: (-c.duration, c.id))]
             for name, planned in self.datasets.items()
         }
-        units = []
+        seconds = {(name, c.id): c.duration for name, planned in self.datasets.items() for c in planned.checked}
+        units: dict[str, list[Unit]] = {}
+        work = dict.fromkeys(self.systems, 0.0)
         for system, planned in self.pairs():
             every = tuple(point.name for point in system.points)
             items = []
-            for utterance in shortest_first[planned.name]:
+            for utterance in longest_first[planned.name]:
                 points = tuple(p for p in every if (system.label, p, planned.name, utterance) not in done)
                 if points:
                     items.append((utterance, every if points == every else points))
+                    work[system.label] += len(points) * seconds[planned.name, utterance]
             chunks = (items[start : start + UNIT_SIZE] for start in range(0, len(items), UNIT_SIZE))
-            units += [Unit(system.label, planned.name, tuple(chunk)) for chunk in chunks]
-        return units
+            units.setdefault(system.label, []).extend(Unit(system.label, planned.name, tuple(c)) for c in chunks)
+        order = sorted(units, key=lambda label: (not _learnt(self.systems[label].card), -work[label]))
+        return [unit for label in order for unit in units[label]]
 
     def identity(self) -> dict[str, Any]:
         """Everything that the results depend on, as JSON; a resumed run must state the same."""
