@@ -25,6 +25,7 @@ from codecbench.metrics.base import Status
 from codecbench.models.base import Card, LoadOptions, OperatingPoint, Sampling
 from codecbench.models.compiling import require_compiler
 from codecbench.models.limits import GIVES_TEXT
+from codecbench.weights import packaged
 
 UNIT_SIZE = 16
 Cell = tuple[str, str, str]
@@ -310,6 +311,8 @@ def _weights(card: Card, local: Path | None, random_seed: int | None) -> tuple[s
         return f"{card.name}[local:{digest[:8]}]", f"local {digest}", None
     if random_seed is not None:
         return f"{card.name}[random:{random_seed}]", f"random, seed {random_seed}", random_seed
+    if card.package_weights:
+        return card.name, f"packaged {hashlib.sha256(packaged(card.package_weights).read_bytes()).hexdigest()}", None
     official = ", ".join(file.sha256 or file.name for file in card.weights)
     return card.name, f"official {official}" if official else "unpublished", None
 

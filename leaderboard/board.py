@@ -67,6 +67,11 @@ class System:
         return tuple(str(note) for note in self.facts.get("notes") or ())
 
     @property
+    def label(self) -> str:
+        """What its weights are called, where readers might take them for published ones."""
+        return str(self.facts.get("label") or "")
+
+    @property
     def unranked(self) -> str:
         """Why the system as a whole is not ranked; empty if it is."""
         if self.invalid or self.track == "control":

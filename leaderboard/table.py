@@ -227,6 +227,11 @@ def _notes(board: Board, summary: Summary, left_out: Iterable[str]) -> Iterator[
     if not any(section.rows for section in summary.sections):
         yield "No results yet."
         return
+    labelled: dict[str, list[str]] = {}
+    for name in sorted({row.system for section in summary.sections for row in section.rows}):
+        if label := board.systems[name].label:
+            labelled.setdefault(label, []).append(name)
+    yield from (clean(f"{', '.join(names)}: {label}") for label, names in labelled.items())
     yield "kbps is measured: payload bits over seconds. ± is the longer arm of the 95 % interval."
     yield (
         "* may be the best of its track and bitrate band (a bracket joins those ranked together): no entry of it"

@@ -96,6 +96,9 @@ class Card:
         licence: SPDX identifier of the model's code or implementation.
         weights: The official files; empty for a system that has none.
         unpublished: It takes weights, but none were ever published: it runs on a file of the user's or random ones.
+        package_weights: The file below `codecbench.models` that holds the weights, for a system whose weights come with
+            this package.
+        label: What its weights are called wherever its numbers stand, where readers might take them for published ones.
         weights_licence: SPDX identifier (or name) of the weights' licence.
         training_data: The training sets, as published.
         contamination: What is known of test recordings among the training data, such as ``none of the test sets``.
@@ -126,6 +129,8 @@ class Card:
     licence: str = "Apache-2.0"
     weights: tuple[WeightFile, ...] = ()
     unpublished: bool = False
+    package_weights: str = ""
+    label: str = ""
     weights_licence: str = ""
     training_data: tuple[str, ...] = ()
     contamination: str = ""

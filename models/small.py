@@ -191,6 +191,10 @@ def label(facts: dict[str, str]) -> str:
     return f"small, trained here, {facts.get('steps', '?')} steps on {minutes:.0f} min of {facts.get('data', 'audio')}"
 
 
+def _data(facts: dict[str, str]) -> tuple[str, ...]:
+    return (facts["data"],) if facts.get("data") else ()
+
+
 def _card(name: str, family: str, paper: str, *, causal: bool = False, lookahead: int | None = None) -> Card:
     facts = metadata(FOLDER / f"{name}.safetensors")
     rate = SAMPLE_RATE / HOP
@@ -199,8 +203,8 @@ def _card(name: str, family: str, paper: str, *, causal: bool = False, lookahead
         name=name, kind="codec", family=family, track="small", sample_rate=SAMPLE_RATE, channels=1,
         points=tuple(OperatingPoint(f"{kbps:g}kbps", kbps, count) for count, kbps in rates),
         streams=(Stream(CODEBOOK_SIZE, rate),) * CODEBOOKS, nested=True, causal=causal, lookahead=lookahead,
-        streaming=causal, unpublished=True, weights_licence=facts.get("licence", ""),
-        training_data=(label(facts),), paper=paper,
+        streaming=causal, unpublished=True, package_weights=f"small/{name}.safetensors" if facts else "",
+        label=label(facts), weights_licence=facts.get("licence", ""), training_data=_data(facts), paper=paper,
     )  # fmt: skip
 
 

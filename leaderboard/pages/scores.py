@@ -185,7 +185,9 @@ def weights_kind(system: System) -> str:
     """Whether the weights that ran can be had: ``published``, ``random``, ``own`` or ``none needed``."""
     text = str(system.facts.get("weights") or "none")
     first = text.replace(",", " ").split(maxsplit=1)[0]
-    return {"official": "published", "random": "random", "none": "none needed"}.get(first, "own")
+    return {"official": "published", "random": "random", "none": "none needed", "packaged": "published"}.get(
+        first, "own"
+    )
 
 
 def groups_of(site: Site, entries: Sequence[Entry]) -> tuple[list[str], np.ndarray]:
@@ -221,7 +223,8 @@ def _rows(
     found, last = [], None
     for row in rows:
         found.append({
-            **_names(row), "starts": last not in (None, row.band), "facts": facts(site, row),
+            **_names(row), "label": clean(site.board.systems[row.system].label)[:100],
+            "starts": last not in (None, row.band), "facts": facts(site, row),
             "claims": site.claims.get((row.system, row.point), ()), "coverage": coverage_view(row),
             "cells": [cell_view(row.cells.get(m.name), digits[m.name]) for m in metrics],
         })  # fmt: skip

@@ -72,7 +72,8 @@ def _line(system: System) -> dict[str, Any]:
     facts, paper = system.facts, str(system.facts.get("paper") or "")
     return {
         "name": system.name, "href": system_path(system.name), "family": facts.get("family") or "–",
-        "track": system.track, "rate": sample_rate(system), "causal": yes_no(facts.get("causal")),
+        "track": system.track, "label": system.label, "rate": sample_rate(system),
+        "causal": yes_no(facts.get("causal")),
         "tasks": ", ".join(system.tasks) or "–",
         "licence": facts.get("licence") or "not stated", "weights": weights_kind(system), "paper": paper,
         "link": link(paper), "unranked": system.unranked,

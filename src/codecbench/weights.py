@@ -46,6 +46,11 @@ class WeightFile:
     revision: str = ""
 
 
+def packaged(name: str) -> Path:
+    """Where a file of weights lies that comes with this package: `name` is its path below ``codecbench.models``."""
+    return Path(__file__).with_name("models") / name
+
+
 def cache_path(file: WeightFile) -> Path:
     """Where `file` lies in the cache, or would."""
     return cache_dir("weights", file.name)

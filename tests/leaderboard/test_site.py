@@ -164,6 +164,11 @@ def test_the_tables_are_there_without_a_script(pages: dict[str, Page]) -> None:
         assert page.values("aria-sort") == []
 
 
+def test_trained_here_is_said_beside_the_name(pages: dict[str, Page]) -> None:
+    for page in (pages["index.html"], one(pages, "system/tiny-codec")):
+        assert "small, trained here, 9 steps on 1 min of tones" in page.text
+
+
 def test_the_best_and_ties_are_marked(pages: dict[str, Page]) -> None:
     assert pages["index.html"].values("class").count("leads") > 10
     assert "rank 1–2 of 2" in "".join(page.text for name, page in pages.items() if name.startswith("system/"))

@@ -55,6 +55,10 @@ def test_tracks_and_reasons_are_titles(terminal: list[str]) -> None:
         assert title in terminal
 
 
+def test_trained_here_is_said_of_whose_numbers_show(terminal: list[str]) -> None:
+    assert "tiny_codec: small, trained here, 9 steps on 1 min of tones" in "\n".join(terminal)
+
+
 def test_failures_signatures_and_clusters_are_noted(terminal: list[str]) -> None:
     text = "\n".join(terminal)
     assert "codec2 0.7kbps on demo: 2 failed: decode(ValueError: frame 12 has 55 bits, expected 56)" in text

@@ -572,7 +572,7 @@
       const pinned = pins.includes(entry.key);
       const pin = el("button", { type: "button", className: "pin", "aria-pressed": String(pinned), title: pinned ? "Unpin" : "Pin and compare", "aria-label": `Pin ${entry.system.slice(0, 60)} ${entry.point.slice(0, 40)}` });
       pin.addEventListener("click", () => togglePin(entry.key));
-      return el("th", { scope: "row" }, pin, name(entry.system, root + entry.href), entry.notes && el("abbr", { textContent: " !", title: entry.notes }), el("small", {}, name(entry.point)), claims(entry));
+      return el("th", { scope: "row" }, pin, name(entry.system, root + entry.href), entry.notes && el("abbr", { textContent: " !", title: entry.notes }), el("small", {}, name(entry.point)), entry.label && el("small", { className: "label", textContent: entry.label }), claims(entry));
     }
 
     // What it declares and does not keep.
