@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -65,7 +66,7 @@ def test_rows_are_those_that_filters_find(board: Board) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["str", "category"])
-def test_places_are_found_in_names_of_any_kind(dtype: str) -> None:
+def test_places_are_found_in_names_of_any_kind(dtype: Any) -> None:
     column = pd.Series(["b", "a", "c", "b"], dtype="str").astype(dtype)
     assert places_of(["a", "b"], column).tolist() == [1, 0, -1, 1]
     assert places_of([], column).tolist() == [-1] * 4
