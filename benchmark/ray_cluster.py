@@ -99,8 +99,8 @@ class Cluster:
 
     def _connect(self, address: str) -> None:
         variables = {"RAY_USAGE_STATS_ENABLED": "0"}
-        if self.own and not os.environ.get("RAY_AUTH_MODE"):  # Ray would put a token into the user's home
-            variables |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        if self.own:  # Ray asks for a token, and would put one into the user's home
+            variables["RAY_AUTH_TOKEN"] = os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
         with patch.dict(os.environ, variables):
             self._thread.start()
             self._ready.wait(CONNECT_SECONDS)

@@ -195,7 +195,11 @@ def test_logs_of_all_nodes_stand_side_by_side_and_equal_evidence_is_one_file(tmp
     assert found == {"logs/a.12.n1.log": b"more", "logs/a.12.n2.log": b"n2", "evidence/ab/abc.flac": b"flac"}
 
 
-# Whole runs. Each starts processes enough for some ten seconds.
+# Whole runs. Each starts processes enough for some ten seconds, and many more on a machine that has other work.
+
+
+def whole_run(test: Callable[..., None]) -> Callable[..., None]:
+    return needs_ray(pytest.mark.slow(pytest.mark.timeout(900)(test)))
 
 
 class Nodes:
@@ -253,7 +257,7 @@ class Runs:
 
     def go(self, out: str, *systems: str, options: tuple[str, ...], check: int = 0) -> str:
         with self.start(out, *systems, options=options) as process:
-            _, stderr = process.communicate(timeout=200)
+            _, stderr = process.communicate(timeout=400)
         assert process.returncode == check, stderr
         return stderr
 
@@ -261,7 +265,7 @@ class Runs:
         return (self.folder / out / f"{name}.parquet").read_bytes()
 
     def wait_for_rows(self, out: str, rows: int) -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while self.rows(out) < rows and time.monotonic() < deadline:
             time.sleep(0.05)
         assert self.rows(out) >= rows
@@ -283,8 +287,7 @@ def on(cluster: Nodes) -> tuple[str, ...]:
 KEPT = ("--isolation", "none", "--keep-codes", "--keep-audio", "2")
 
 
-@needs_ray
-@pytest.mark.slow
+@whole_run
 def test_it_ends_in_the_bytes_of_the_local_engine(runs: Runs, cluster: Nodes) -> None:
     systems = "identity", "Steps", "Aborts", "NoMemory", "CannotLoad"
     options = {"a": KEPT, "b": (*KEPT, *on(cluster))}
@@ -306,8 +309,7 @@ def seats(folder: Path, told_of: ToldOf) -> list[int]:
     return sorted(found)
 
 
-@needs_ray
-@pytest.mark.slow
+@whole_run
 def test_a_killed_actor_and_a_removed_node_change_nothing(
     runs: Runs, cluster: Nodes, tmp_path: Path, processes_told_of: ToldOf
 ) -> None:
@@ -319,15 +321,14 @@ def test_a_killed_actor_and_a_removed_node_change_nothing(
         runs.wait_for_rows("torn", 12)
         cluster.tell("remove")
         assert process.poll() is None
-        _, stderr = process.communicate(timeout=200)
+        _, stderr = process.communicate(timeout=400)
     assert process.returncode == 2, stderr
     assert "error:" not in stderr
     assert runs.bytes_of("torn") == runs.bytes_of("whole")
     assert processes_told_of(tmp_path) == []
 
 
-@needs_ray
-@pytest.mark.slow
+@whole_run
 def test_a_cluster_of_its_own_ends_with_an_interrupt_and_the_run_resumes(
     runs: Runs, tmp_path: Path, processes_told_of: ToldOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -347,8 +348,7 @@ def test_a_cluster_of_its_own_ends_with_an_interrupt_and_the_run_resumes(
     assert runs.bytes_of("torn") == runs.bytes_of("whole")
 
 
-@needs_ray
-@pytest.mark.slow
+@whole_run
 def test_what_no_node_has_is_one_line(runs: Runs, tmp_path: Path, recordings: Path) -> None:
     sweep = tmp_path / "sweep.yaml"
     sweep.write_text(f"models: [identity]\ndatasets: ['{recordings}']\nmetrics: [lsd]\nresources: {{cpus: 1000}}\n")
@@ -369,8 +369,7 @@ def sandboxed_node(cluster: Nodes, hidden: Path) -> list[str]:
     ]  # fmt: skip
 
 
-@needs_ray
-@pytest.mark.slow
+@whole_run
 def test_a_node_without_the_recordings_and_the_run_folder_is_brought_them(
     runs: Runs, cluster: Nodes, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, recordings: Path
 ) -> None:
@@ -388,7 +387,7 @@ def test_a_node_without_the_recordings_and_the_run_folder_is_brought_them(
             arguments = [str(sweep), "--out", str(tmp_path / out), *options]
             done = subprocess.run(
                 [sys.executable, "-m", "codecbench", "run", *arguments], env=runs.environment(out), check=False,
-                capture_output=True, text=True, timeout=200,
+                capture_output=True, text=True, timeout=400,
             )  # fmt: skip
             assert done.returncode == 0, done.stderr
         node.terminate()
