@@ -199,7 +199,8 @@ def test_logs_of_all_nodes_stand_side_by_side_and_equal_evidence_is_one_file(tmp
 
 
 def whole_run(test: Callable[..., None]) -> Callable[..., None]:
-    return needs_ray(pytest.mark.slow(pytest.mark.timeout(900)(test)))
+    marked: Callable[..., None] = needs_ray(pytest.mark.slow(pytest.mark.timeout(900)(test)))
+    return marked
 
 
 class Nodes:
