@@ -158,12 +158,20 @@ class Worker:
         found = self._loaded[1] if self._loaded and self._loaded[0] == system.label else None
         return found if isinstance(found, Isolated) else None
 
+    def _broken_rule(self, system: PlannedSystem) -> str:
+        """Why no more items of an isolated system are to be tried."""
+        hosted = self._hosted(system)
+        return hosted.condemned() or hosted.witnessed.trespassed(self._watched) if hosted else ""
+
     def _check_rules(self, system: PlannedSystem) -> None:
-        """Raise if no more items of an isolated system are to be tried."""
-        if (hosted := self._hosted(system)) and (
-            broken := hosted.condemned() or hosted.witnessed.trespassed(self._watched)
-        ):
+        if broken := self._broken_rule(system):
             raise _RuleBroken(broken)
+
+    def _lasts(self, probe: Probe, system: PlannedSystem) -> bool:
+        """Whether what the system makes follows from what is known of it, so that it may be kept for other runs."""
+        hosted = self._hosted(system)
+        alone = not (hosted and hosted.witnessed.network) and not self._broken_rule(system)
+        return probe.repeatable and alone and not system.audit
 
     def _notes(self, system: PlannedSystem) -> Iterator[Message]:
         """What was seen of an isolated system in this unit; what it printed goes to its log."""
@@ -235,7 +243,7 @@ class Worker:
             well &= all(isinstance(outcome, Coded) for _, outcome in outcomes)
             self._check_rules(system)
         probe.finish(float(codec.parameters()))
-        if well and probe.repeatable:
+        if well and self._lasts(probe, system):
             self.recall.keep_corpus(system, dataset, names, probe.to_json())
 
     def _codec(self, system: PlannedSystem) -> Codec:
@@ -319,7 +327,7 @@ class Worker:
         if isinstance(outcome, SystemFailure):
             return self._failed(outcome, system, reference)
         alignment = probe.alignments[point.name]
-        lasting = probe.repeatable and not system.audit
+        lasting = self._lasts(probe, system)
         known = self.recall.values(dataset, utterance, outcome.digest, alignment) if lasting else {}
         row, values = self.scorer.coded(outcome, reference, alignment, known)
         if lasting and outcome.encode_seconds is not None:

@@ -5,6 +5,7 @@ clips that begin with a full-scale sample.
 """
 
 import os
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -242,6 +243,16 @@ class CountedNoise(Forgetful, Counted):
     """Both."""
 
     card = steps_called("counted-noise")
+
+
+class CountedCaller(Counted):
+    """As `Counted`, but asks the network for something."""
+
+    card = steps_called("counted-caller")
+
+    def decode_one(self, item: Codes) -> Audio:
+        socket.getaddrinfo("127.0.0.1", 80)
+        return super().decode_one(item)
 
 
 def count(verb: str) -> None:

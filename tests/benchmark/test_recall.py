@@ -86,9 +86,12 @@ def test_a_time_is_told_only_where_it_was_measured(run: Run, tmp_path: Path) -> 
         assert pq.read_table(tmp_path / out / "timings.parquet").num_rows == measured
 
 
-def test_a_system_that_does_not_repeat_itself_is_never_kept(run: Run, calls: Callable[[], Counter[str]]) -> None:
+@pytest.mark.parametrize("system", ["CountedNoise", "CountedCaller"])
+def test_a_system_whose_output_depends_on_more_is_never_kept(
+    run: Run, calls: Callable[[], Counter[str]], system: str
+) -> None:
     for out in ("one", "two"):
-        run("CountedNoise", out=out)
+        run(system, out=out)
         assert calls() == ALL
 
 
