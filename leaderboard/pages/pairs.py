@@ -1,5 +1,7 @@
 """Every entry against every other of its bitrate band, under one metric on one dataset: a matrix of differences.
 
+Language models have no bitrate: all that were asked the same list of requests stand in one matrix.
+
 The page loads one metric on one dataset at a time, ``pairs/<dataset>-<n>.js``. Matrices grow with the square of their
 entries and are read by nobody when large: of more than `MOST_ENTRIES` in a band those with the best means are compared.
 """
@@ -23,33 +25,44 @@ from codecbench.leaderboard.text import UNITS, clean
 
 MOST_ENTRIES = 24
 """In one matrix."""
+ALL_ENTRIES = "all entries"
 BETTER = ("", "first", "second")
 
 
 def _pages(site: Site) -> Iterator[Page]:
     sections = [
         {**section_view(section, ""), "metrics": metrics}
-        for section in site.codecs.sections
+        for section in sections_of(site)
         if (metrics := [{**metric_view(m), "file": _path(section, k)} for k, m in enumerate(compared(site, section))])
     ]
-    first = first_section(site)
-    meta = {"sections": sections, "first": section_id(first) if first else "", "most": MOST_ENTRIES,
-            "bands": sorted({row.band for s in site.codecs.sections for row in s.rows if row.band})}  # fmt: skip
+    first = section_id(codecs) if (codecs := first_section(site)) else sections[0]["id"] if sections else ""
+    named = {band_of(section, row) for section in sections_of(site) for row in section.rows}
+    meta = {"sections": sections, "first": first, "most": MOST_ENTRIES, "bands": sorted(named - {""})}
     yield Page("pairs.html", "pairs.html", "Pairs", {"meta": meta})
+
+
+def sections_of(site: Site) -> list[Section]:
+    """Those of codecs, and of each list of requests: the mean over several lists has no utterances to lead to."""
+    return [s for s in site.summary.sections if not s.task or s.dataset in site.board.datasets]
+
+
+def band_of(section: Section, row: Row) -> str:
+    """What an entry is compared within; empty if it is not."""
+    return ALL_ENTRIES if section.task else row.band if row.kbps else ""
 
 
 def compared(site: Site, section: Section) -> list[Metric]:
     """The metrics of a section that have a better end, and two entries of one band to compare."""
-    return [m for m in shown_metrics(section, site.codecs) if m.direction != "none" and bands(section, m)]
+    return [m for m in shown_metrics(section, site.summary) if m.direction != "none" and bands(section, m)]
 
 
 def bands(section: Section, metric: Metric) -> dict[str, tuple[list[Row], int]]:
     """The rows of each bitrate band by bitrate, and how many are left out; a band of one row is not listed."""
     found: dict[str, list[Row]] = {}
     for row in section.rows:
-        if row.kbps and metric.name in row.cells:
-            found.setdefault(row.band, []).append(row)
-    order = sorted(found, key=lambda band: min(row.kbps.value for row in found[band] if row.kbps))
+        if (band := band_of(section, row)) and metric.name in row.cells:
+            found.setdefault(band, []).append(row)
+    order = sorted(found, key=lambda band: min(map(_by_bitrate, found[band])))
     kept = {band: sorted(_best(found[band], metric), key=_by_bitrate) for band in order if len(found[band]) > 1}
     return {band: (rows, len(found[band]) - len(rows)) for band, rows in kept.items()}
 
@@ -72,7 +85,7 @@ def _path(section: Section, metric: int) -> str:
 
 
 def _write(site: Site, out: Path) -> Iterator[str]:
-    for section in site.codecs.sections:
+    for section in sections_of(site):
         for k, metric in enumerate(compared(site, section)):
             yield write_shard(out, _path(section, k), _columns(site, section, metric))
 
@@ -90,7 +103,9 @@ def _columns(site: Site, section: Section, metric: Metric) -> dict[str, Any]:
         chosen = slice(start, start + len(own))
         pairs = pairwise(metric, [_some(sample, chosen) for sample in samples], clean(section.title))
         columns |= {f"{k}.{name}": column for name, column in pair_columns(pairs).items()}
-        listed.append({"band": band, "start": start, "size": len(own), "left": left_out, **_facts(pairs)})
+        title = band if section.task else f"{band} kbps"
+        place = {"start": start, "size": len(own), "left": left_out}
+        listed.append({"band": band, "title": title, **place, **_facts(pairs)})
         start += len(own)
     digits = digits_of(section, [metric])[metric.name]
     single = section.dataset in site.board.datasets

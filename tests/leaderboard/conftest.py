@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import shutil
 import subprocess
@@ -346,3 +348,24 @@ def visit(request: pytest.FixtureRequest) -> Callable[[Path, str], Any]:
         return outcome.get("result")
 
     return run
+
+
+@pytest.fixture(scope="session")
+def columns() -> Callable[[Path], dict[str, Any]]:
+    """Reads a file of data of a site."""
+    return _columns
+
+
+def _columns(path: Path) -> dict[str, Any]:
+    """What a file of data holds, read independently."""
+    text = path.read_text(encoding="utf-8")
+    packed = json.loads(text.partition("push(")[2].rpartition(");")[0])
+    raw, found = gzip.decompress(base64.b64decode(packed["data"])), {}
+    for name, dtype, count in packed["layout"]:
+        size = 1 if dtype == "json" else int(dtype[1])
+        part, raw = raw[: count * size], raw[count * size :]
+        if dtype == "json":
+            found[name] = json.loads(part)
+        else:
+            found[name] = np.frombuffer(np.frombuffer(part, np.uint8).reshape(size, count).T.tobytes(), f"<{dtype}")
+    return found

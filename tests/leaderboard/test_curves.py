@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import hashlib
 import json
 import math
@@ -29,6 +27,8 @@ from codecbench.leaderboard.rate_distortion import curves as rate_distortion_cur
 from codecbench.leaderboard.site import build
 from codecbench.leaderboard.summary import ALL, Section
 
+Columns = Callable[[Path], dict[str, Any]]
+
 ASSETS = Path(curves.__file__).parent / "assets"
 PINNED = {
     "plot.js": "e201cf325f9aae76dff688c05c242620d6c13e0e80bcdc001ec86238e45efde1",
@@ -46,21 +46,6 @@ def site(two_datasets_run: Path) -> Site:
 @pytest.fixture(scope="module")
 def folder(two_datasets_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build([two_datasets_run], tmp_path_factory.mktemp("site")).parent
-
-
-def columns(path: Path) -> dict[str, Any]:
-    """What a file of data holds, read independently."""
-    text = path.read_text(encoding="utf-8")
-    packed = json.loads(text.partition("push(")[2].rpartition(");")[0])
-    raw, found = gzip.decompress(base64.b64decode(packed["data"])), {}
-    for name, dtype, count in packed["layout"]:
-        size = 1 if dtype == "json" else int(dtype[1])
-        part, raw = raw[: count * size], raw[count * size :]
-        if dtype == "json":
-            found[name] = json.loads(part)
-        else:
-            found[name] = np.frombuffer(np.frombuffer(part, np.uint8).reshape(size, count).T.tobytes(), f"<{dtype}")
-    return found
 
 
 def section_of(site: Site, dataset: str) -> Section:
@@ -116,7 +101,7 @@ def test_the_site_holds_the_files_and_its_pages_ask_for_no_more(folder: Path) ->
 
 
 @pytest.mark.parametrize("dataset", ["demo", ALL])
-def test_curves_hold_the_costs_scores_and_fronts(site: Site, folder: Path, dataset: str) -> None:
+def test_curves_hold_the_costs_scores_and_fronts(site: Site, folder: Path, dataset: str, columns: Columns) -> None:
     section = section_of(site, dataset)
     found = columns(folder / "curves" / f"{slug(dataset)}.js")
     meta, count = found["meta"], len(section.rows)
@@ -140,7 +125,7 @@ def test_curves_hold_the_costs_scores_and_fronts(site: Site, folder: Path, datas
             assert found[f"n.{metric['name']}"][k] == cell.counts.expected
 
 
-def test_each_track_has_the_front_that_it_has_alone(site: Site, folder: Path) -> None:
+def test_each_track_has_the_front_that_it_has_alone(site: Site, folder: Path, columns: Columns) -> None:
     section, metric = section_of(site, "demo"), site.summary.metrics["pesq_wb"]
     found = columns(folder / "curves" / f"{slug('demo')}.js")
     codes = dict(zip([entry["key"] for entry in found["meta"]["entries"]], found["front.kbps.pesq_wb"], strict=True))
@@ -160,7 +145,7 @@ def test_each_track_has_the_front_that_it_has_alone(site: Site, folder: Path) ->
 
 
 @pytest.mark.parametrize("dataset", ["demo", ALL])
-def test_pairs_hold_what_the_comparison_gives(site: Site, folder: Path, dataset: str) -> None:
+def test_pairs_hold_what_the_comparison_gives(site: Site, folder: Path, dataset: str, columns: Columns) -> None:
     section, metric = section_of(site, dataset), site.summary.metrics["wer"]
     k = [m.name for m in pairs.compared(site, section)].index("wer")
     found = columns(folder / "pairs" / f"{slug(dataset)}-{k}.js")
@@ -194,7 +179,10 @@ def test_pairs_hold_what_the_comparison_gives(site: Site, folder: Path, dataset:
 
 
 def test_a_crowded_band_compares_the_best_and_says_so(
-    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_run: MakeRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    columns: Columns,
 ) -> None:
     monkeypatch.setattr(pairs, "MOST_ENTRIES", 3)
     systems = {f"s{k}": {"family": "F", "track": "official", "rates": [6], "skill": 0.3 * k} for k in range(5)}
@@ -215,7 +203,7 @@ def check_delta(found: dict[str, Any], key: str, k: int, count: int, want: Delta
     assert tuple(found[f"{key}.points"][2 * k : 2 * k + 2]) == want.points
 
 
-def test_bd_rates_are_those_of_the_matrix(site: Site, folder: Path) -> None:
+def test_bd_rates_are_those_of_the_matrix(site: Site, folder: Path, columns: Columns) -> None:
     section, metric = section_of(site, "demo"), site.summary.metrics["mel"]
     number = [m.name for m in bd._metrics(site, section)].index("mel")
     found = columns(folder / "bd" / f"{slug('demo')}-{number}.js")
@@ -258,7 +246,7 @@ def bare(draft: Any) -> None:
     draft.facts.update(systems={}, datasets={}, metrics={})
 
 
-def test_empty_pages_say_why(make_run: MakeRun, tmp_path: Path) -> None:
+def test_empty_pages_say_why(make_run: MakeRun, tmp_path: Path, columns: Columns) -> None:
     one = {"opus": {"family": "Opus", "track": "classical", "rates": [6], "skill": 0.0}}
     out = build([make_run("none", systems=one, items=6, metrics=["mel"], edit=bare)], tmp_path / "none").parent
     says = {"curves": "the runs hold no row", "pairs": "no bitrate band has two", "bd": "no metric with a better end",
@@ -272,7 +260,7 @@ def test_empty_pages_say_why(make_run: MakeRun, tmp_path: Path) -> None:
     assert meta["axes"]["kbps"]["faults"] == [{"system": "opus", "reason": "opus has 1 of 3 points"}]
 
 
-def test_hostile_names_are_data(hostile_run: Path, tmp_path: Path) -> None:
+def test_hostile_names_are_data(hostile_run: Path, tmp_path: Path, columns: Columns) -> None:
     out = build([hostile_run], tmp_path).parent
     files = [path for name in ("curves", "pairs", "bd") for path in (out / name).glob("*.js")]
     assert len(files) >= 5

@@ -178,6 +178,22 @@ def test_the_pages_of_models(site: Path) -> None:
     assert [section["task"] for section in found["sections"]] == ["", "continuation", "", "tts", "tts", "", "tts"]
 
 
+def test_models_are_compared_in_pairs_list_by_list(site: Path, columns: Callable[[Path], dict[str, Any]]) -> None:
+    source = (site / "pairs.html").read_text(encoding="utf-8")
+    meta = json.loads(re.findall(r'<script type="application/json" id="meta">(.*?)</script>', source, re.DOTALL)[0])
+    sections = {section["title"]: section for section in meta["sections"]}
+    assert set(sections) >= {"Speak_En", "Speak_De", "Go_On"}
+    assert not any("lists" in title for title in sections)
+    assert [metric["name"] for metric in sections["Go_On"]["metrics"]] == ["bits_per_second"]
+    (band,) = (found := columns(site / sections["Go_On"]["metrics"][0]["file"]))["meta"]["bands"]
+    assert (band["band"], band["title"], band["size"]) == ("all entries", "all entries", len(SIZES))
+    names = [entry["system"] for entry in found["meta"]["entries"]]
+    first, second = sorted((names.index("large_lm"), names.index("small_lm")))
+    at = list(zip(*np.triu_indices(len(names), 1), strict=True)).index((first, second))
+    better = ("", "first", "second")[found["0.better"][at]]
+    assert better == ("first" if names[first] == "large_lm" else "second")
+
+
 def test_models_alone_make_a_site(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(systems={}, datasets=(), items=1, metrics=["wer"], edit=with_models)
     site = build([run], tmp_path / "site").parent

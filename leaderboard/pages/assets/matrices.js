@@ -71,7 +71,7 @@
         const { bands } = data.meta;
         const fullest = bands.reduce((a, b) => (b.size > a.size ? b : a)).band;
         const chosen = $("band").value || wanted;
-        fill($("band"), bands.map(({ band, size }) => ({ key: band, title: `${band} kbps (${size})` })), bands.some(({ band }) => band === chosen) ? chosen : fullest);
+        fill($("band"), bands.map(({ band, title, size }) => ({ key: band, title: `${title} (${size})` })), bands.some(({ band }) => band === chosen) ? chosen : fullest);
         wanted = "";
         show(section, metric, data, bands.findIndex(({ band }) => band === $("band").value));
       };
@@ -109,7 +109,7 @@
           column("lacking")[i] || column("lacking")[j] ? `without a value: ${column("lacking")[i]} and ${column("lacking")[j]} of ${facts.expected}` : ""];
       }
       const heads = entries.map((entry) => ({ title: entry.system, href: entry.href, detail: `${entry.point} · ${entry.track}${entry.unranked && entry.unranked !== entry.track ? ", not ranked" : ""}` }));
-      matrix($("matrix"), `${metric.title}, ${section.title}, ${facts.band} kbps: the row’s entry minus the column’s, with its 95 % interval`, "minus", heads, (i, j) => {
+      matrix($("matrix"), `${metric.title}, ${section.title}, ${facts.title}: the row’s entry minus the column’s, with its 95 % interval`, "minus", heads, (i, j) => {
         if (i === j) return null;
         const of = pair(i, j);
         const mark = Number.isNaN(of.difference) ? DASH : marks[of.verdict] + text(of.difference);
@@ -119,7 +119,7 @@
       const count = (size * (size - 1)) / 2;
       let ties = 0;
       for (let i = 0; i < size; i++) for (let j = i + 1; j < size; j++) ties += pair(i, j).verdict === "tie";
-      $("status").textContent = `${size} entries, ${count} ${count === 1 ? "pair" : "pairs"}, ${ties} of them ${ties === 1 ? "a tie" : "ties"}${facts.left ? `; of ${size + facts.left} entries in this band the ${meta.most} with the best means are compared` : ""}.`;
+      $("status").textContent = `${size} entries, ${count} ${count === 1 ? "pair" : "pairs"}, ${ties} of them ${ties === 1 ? "a tie" : "ties"}${facts.left ? `; of ${size + facts.left} entries the ${meta.most} with the best means are compared` : ""}.`;
       $("warning").textContent = facts.warning ? `${facts.warning[0].toUpperCase()}${facts.warning.slice(1)}.` : "";
       $("warning").hidden = !facts.warning;
       $("about").textContent = `▲ the row is certainly better, ▼ certainly worse: the interval leaves out 0, and the better one lacks no item (≠: it lacks some). = a tie. Bold: p below ${SIGNIFICANT} after Holm’s adjustment for the ${count} pairs of this matrix. `
@@ -133,7 +133,7 @@
             interval(of.low, of.high, text), chance(of.p), chance(of.adjusted), Number.isNaN(of.wins) ? DASH : `${fixed(100 * of.wins, 1)} %`, String(of.items), String(of.clusters), words[of.verdict]]);
         }
       }
-      $("numbers").replaceChildren(table(`All pairs, ${metric.title}, ${section.title}, ${facts.band} kbps`, [{ title: "First" }, { title: "Second" }, { title: "First − second", num: true }, { title: "95 % interval", num: true },
+      $("numbers").replaceChildren(table(`All pairs, ${metric.title}, ${section.title}, ${facts.title}`, [{ title: "First" }, { title: "Second" }, { title: "First − second", num: true }, { title: "95 % interval", num: true },
         { title: "p", num: true }, { title: "p (Holm)", num: true }, { title: "First better on", num: true }, { title: "Items", num: true }, { title: "Clusters", num: true }, { title: "The first is" }], rows));
     }
 
