@@ -368,4 +368,5 @@ def _columns(path: Path) -> dict[str, Any]:
             found[name] = json.loads(part)
         else:
             found[name] = np.frombuffer(np.frombuffer(part, np.uint8).reshape(size, count).T.tobytes(), f"<{dtype}")
+    assert raw == b""
     return found

@@ -30,6 +30,7 @@ from codecbench.leaderboard.site import build
 from codecbench.leaderboard.text import link
 
 MakeRun = Callable[..., Path]
+Columns = Callable[[Path], dict[str, Any]]
 ONE = {"opus": {"family": "Opus", "track": "classical", "rates": [6, 8], "skill": 0.0}}
 
 
@@ -80,27 +81,11 @@ def one(pages: dict[str, Page], kind: str) -> Page:
     return next(page for name, page in pages.items() if name.startswith(kind))
 
 
-def unpack(packed: dict[str, Any]) -> dict[str, Any]:
-    """What `pack` packed, read independently."""
-    raw, found = gzip.decompress(base64.b64decode(packed["data"])), {}
-    for name, dtype, count in packed["layout"]:
-        size = 1 if dtype == "json" else int(dtype[1])
-        part, raw = raw[: count * size], raw[count * size :]
-        if dtype == "json":
-            found[name] = json.loads(part)
-        else:
-            columns = np.frombuffer(part, np.uint8).reshape(size, count).T
-            found[name] = np.frombuffer(columns.tobytes(), f"<{dtype}")
-    assert raw == b""
-    return found
-
-
-def shards(site: Path, dataset: str) -> dict[str, Any]:
+def shards(site: Path, dataset: str, columns: Columns) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted((site / "data").glob(f"{slug(dataset)}-*.js")):
-        text = path.read_text()
-        assert text.startswith("(self.codecbenchShards??=[]).push({")
-        found |= unpack(json.loads(text.partition("push(")[2].rpartition(");")[0]))
+        assert path.read_text().startswith("(self.codecbenchShards??=[]).push({")
+        found |= columns(path)
     return found
 
 
@@ -218,18 +203,20 @@ def test_a_rebuilt_site_keeps_no_page_of_what_is_gone(make_run: MakeRun, tmp_pat
     assert (tmp_path / "b" / "run.json").exists()
 
 
-def test_packed_columns_come_back() -> None:
-    columns = {
+def test_packed_columns_come_back(columns: Columns, tmp_path: Path) -> None:
+    sent = {
         "bytes": np.arange(5, dtype=np.uint8), "codes": np.array([[1, 65535], [256, 0]], dtype=np.uint16),
         "counts": np.array([2**32 - 1, 7], dtype=np.uint32), "none": np.zeros(0, dtype=np.uint32),
         "values": np.array([1.5, np.nan, -0.25], dtype=np.float32), "text": {"é": ["<", None]},
     }  # fmt: skip
-    found = unpack(pack(columns))
-    assert found.keys() == columns.keys()
-    assert found["text"] == columns["text"]
+    file = tmp_path / "packed.js"
+    file.write_text(f"push({json.dumps(pack(sent))});", encoding="utf-8")
+    found = columns(file)
+    assert found.keys() == sent.keys()
+    assert found["text"] == sent["text"]
     for name in ("bytes", "codes", "counts", "none", "values"):
-        np.testing.assert_array_equal(found[name], np.asarray(columns[name]).ravel())
-    assert pack(columns) == pack(columns)
+        np.testing.assert_array_equal(found[name], np.asarray(sent[name]).ravel())
+    assert pack(sent) == pack(sent)
     with pytest.raises(TypeError, match="column 'x' has dtype float64"):
         pack({"x": np.zeros(1)})
 
@@ -280,8 +267,10 @@ def test_names_of_files_are_safe_and_never_shared() -> None:
     assert entry_key("a~b", "c") != entry_key("a", "b~c")
 
 
-def test_the_numbers_of_the_drill_down_are_those_of_the_run(two_datasets_run: Path, site: Path) -> None:
-    data = shards(site, "demo")
+def test_the_numbers_of_the_drill_down_are_those_of_the_run(
+    two_datasets_run: Path, site: Path, columns: Columns
+) -> None:
+    data = shards(site, "demo", columns)
     meta = data["meta"]
     metrics = [metric["name"] for metric in meta["metrics"]]
     entries = [entry["key"] for entry in meta["entries"]]
@@ -314,13 +303,15 @@ def test_the_numbers_of_the_drill_down_are_those_of_the_run(two_datasets_run: Pa
     assert (heard[place + 1, ""], heard[place + 1, "base"]) == ("the brown red fox", "the quick brown fox")
 
 
-def test_many_values_go_into_several_files(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_values_go_into_several_files(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: Columns
+) -> None:
     from codecbench.leaderboard.pages import utterances
 
     monkeypatch.setattr(utterances, "MOST_VALUES", 30)
     index = build([make_run(systems=ONE, items=6, trouble=False)], tmp_path / "site")
     assert len(list((tmp_path / "site" / "data").iterdir())) == 1 + 4  # the names; two metrics of 12 values a file
-    assert {"meta", *(f"m{k}" for k in range(7))} < set(shards(index.parent, "demo"))
+    assert {"meta", *(f"m{k}" for k in range(7))} < set(shards(index.parent, "demo", columns))
     assert (tmp_path / "site" / "rows" / f"{slug('demo')}.html").read_text().count("../data/") == 5
 
 
