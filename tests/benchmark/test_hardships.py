@@ -56,9 +56,10 @@ def test_times_of_files_and_records_mean_nothing(
 CLOCKS = {("time", "time"), ("time", "time_ns"), ("datetime", "now")}
 TOLD = {
     "benchmark/lock.py", "benchmark/run.py", "benchmark/environment.py", "benchmark/submit.py",
-    "benchmark/isolation/hosts.py",
+    "benchmark/isolation/hosts.py", "benchmark/datasets/checked.py",
 }  # fmt: skip
-"""What states for the record when something happened; and the time of a start, to compare those of files with."""
+"""What states for the record when something happened; the time of a start, to compare those of files with; and whether a
+file's times are those that were seen before, whichever is later."""
 
 
 def test_the_clock_on_the_wall_decides_nothing() -> None:
