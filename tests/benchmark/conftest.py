@@ -18,13 +18,20 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def command(tmp_path: Path, recordings: Path) -> Callable[..., list[str]]:
-    """The command that runs systems of `adapters.py` on `recordings` into a folder of `tmp_path`."""
+    """The command that runs systems of `adapters.py` on `recordings` into a folder of `tmp_path`.
 
-    def build(*systems: str, out: str = "run", metrics: str = "si_sdr,lsd", options: tuple[str, ...] = ()) -> list[str]:
+    Without `recall`, a run computes all that its folder lacks: what is killed or fails in it really ran.
+    """
+
+    def build(
+        *systems: str, out: str = "run", metrics: str = "si_sdr,lsd", options: tuple[str, ...] = (),
+        recall: bool = False,
+    ) -> list[str]:  # fmt: skip
         targets = ",".join(name if name.islower() else f"{ADAPTERS}:{name}" for name in systems)
         return [
             sys.executable, "-m", "codecbench", "run", "--models", targets, "--datasets", str(recordings),
             "--metrics", metrics, "--out", str(tmp_path / out), "--jobs", "2", *options,
+            *([] if recall else ["--no-cache"]),
         ]  # fmt: skip
 
     return build

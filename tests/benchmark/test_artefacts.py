@@ -55,7 +55,7 @@ def test_an_output_comes_back_to_the_last_bit_and_with_no_times(
 
 def test_whole_numbers_take_half_the_room(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    whole = keep(Artefacts(tmp_path / "a"), rng.integers(-32_768, 32_768, 9000).astype(np.float32) / 32_768)
+    whole = keep(Artefacts(tmp_path / "a"), rng.integers(-32_768, 32_768, 9000).astype(np.float32) / np.float32(32_768))
     real = keep(Artefacts(tmp_path / "b"), rng.normal(size=9000).astype(np.float32))
     assert real.stat().st_size - whole.stat().st_size == pytest.approx(2 * 9000, abs=50)  # heads differ a little
 

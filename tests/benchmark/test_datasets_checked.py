@@ -9,6 +9,7 @@ import pytest
 from codecbench.benchmark.cache import DiskCache
 from codecbench.benchmark.datasets import base, checked
 from codecbench.benchmark.datasets.base import Dataset, DatasetCard, Utterance
+from codecbench.benchmark.datasets.decoders import Decoders
 from codecbench.recording import DataError
 
 
@@ -27,11 +28,11 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of the recordings that were decoded, here and not in a process of their own."""
     found: list[str] = []
 
-    def ask(decoders: base.Decoders, utterance: Utterance) -> base.Checked:
+    def ask(decoders: Decoders, utterance: Utterance) -> base.Checked:
         found.append(utterance.id)
         return base._check(decoders._dataset, utterance)
 
-    monkeypatch.setattr(base.Decoders, "ask", ask)
+    monkeypatch.setattr(Decoders, "ask", ask)
     return found
 
 

@@ -41,14 +41,14 @@ def go(arguments: list[str], tmp_path: Path, **more: str | None) -> subprocess.C
 def test_times_of_files_and_records_mean_nothing(
     command: Command, run: Run, tmp_path: Path, manifest: Manifest, shift: float
 ) -> None:
-    run("Steps", options=QUICK, out="whole")
-    killed = go(command("Steps", options=QUICK), tmp_path, CODECBENCH_FAILPOINT="written-results.parquet")
+    run("Steps", options=QUICK, out="whole", recall=True)
+    killed = go(command("Steps", options=QUICK, recall=True), tmp_path, CODECBENCH_FAILPOINT="written-results.parquet")
     assert killed.returncode == -signal.SIGKILL
     created = {"created": f"{2026 + round(shift / TEN_YEARS) * 10}-01-01T00:00:00+00:00"}
     (tmp_path / "run/run.json").write_text(json.dumps({**manifest(), **created}))
     for path in [*(tmp_path / "run").rglob("*"), *(tmp_path / "cache").rglob("*")]:
         os.utime(path, (time.time() + shift, time.time() + shift))
-    done = run("Steps", options=QUICK)
+    done = run("Steps", options=QUICK, recall=True)
     assert "resumed  9 of 9 items were done" in done.stderr
     assert results_of(tmp_path / "run") == results_of(tmp_path / "whole")
 
@@ -58,8 +58,8 @@ TOLD = {
     "benchmark/lock.py", "benchmark/run.py", "benchmark/environment.py", "benchmark/submit.py",
     "benchmark/isolation/hosts.py", "benchmark/datasets/checked.py",
 }  # fmt: skip
-"""What states for the record when something happened; the time of a start, to compare those of files with; and whether a
-file's times are those that were seen before, whichever is later."""
+"""What states for the record when something happened; the time of a start, to compare those of files with; and whether
+a file's times are those that were seen before, whichever is later."""
 
 
 def test_the_clock_on_the_wall_decides_nothing() -> None:
