@@ -8,6 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+settings.register_profile("codecbench")  # a busy machine is no fault of what is tested
+settings.load_profile("codecbench")
 
 
 @pytest.fixture(autouse=True)

@@ -293,7 +293,7 @@ def _valid(kind: str) -> bytes:
 VALID = {kind: _valid(kind) for kind in ("WAV", "FLAC", "OGG", "AIFF")}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(sorted(VALID)), st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(1, 255)), max_size=4))
 def test_flipped_bytes_load_or_are_refused(kind: str, flips: list[tuple[int, int]]) -> None:
     content = bytearray(VALID[kind])
@@ -311,7 +311,7 @@ def test_flipped_bytes_load_or_are_refused(kind: str, flips: list[tuple[int, int
             assert np.isfinite(clip.samples).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(sorted(VALID)), st.floats(0, 1, exclude_max=True))
 def test_a_file_that_is_cut_never_loads(kind: str, share: float) -> None:
     content = VALID[kind]

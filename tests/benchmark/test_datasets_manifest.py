@@ -248,7 +248,7 @@ def test_a_folders_manifest_is_preferred(folder: Path) -> None:
     assert [u.id for u in read_folder(folder)] == ["a"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200), st.sampled_from(["list.csv", "list.jsonl"]))
 def test_any_bytes_are_a_manifest_or_refused(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, name: str

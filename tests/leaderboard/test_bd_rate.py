@@ -84,7 +84,7 @@ def test_lower_better_counts_the_other_way_round() -> None:
     assert found.rate.range[0] < found.rate.range[1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 100_000), st.integers(3, 9))
 def test_splines_integrate_as_scipys_do(seed: int, points: int) -> None:
     rng = np.random.default_rng(seed)

@@ -129,7 +129,7 @@ def test_a_metric_that_is_defined_on_no_item_compares_nothing() -> None:
     assert (found.expected, found.items.max(), found.pair(("e0", "p"), ("e1", "p")).p) == (0, 0, None)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10_000), st.integers(1, 4), st.floats(0.05, 0.6))
 def test_every_pair_is_what_the_two_alone_would_give(seed: int, each: int, lost: float) -> None:
     """Against `stats.difference`, for all patterns of missing items and unequal weights."""

@@ -19,7 +19,7 @@ def pair(reference: Samples, output: Samples, rate: int = 16_000) -> tuple[Refer
     return Reference(reference, rate), Output(output, rate)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(-12, 12))
 def test_a_gain_moves_every_band_by_its_logarithm(decibels: float) -> None:
     """White noise lies above the clip in every band."""

@@ -27,7 +27,7 @@ def outcomes(reference: Samples, output: Samples) -> list[Value]:
     return [evaluate(metric, Reference(reference, 16_000), Output(output, 16_000)) for metric in METRICS]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(80, 580))
 def test_a_constant_pitch_is_found_to_5_cents(hertz: float) -> None:
     pitch = track(tone(hertz, 0.5))

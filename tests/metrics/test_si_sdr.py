@@ -43,7 +43,7 @@ def test_noise_at_a_right_angle_gives_its_ratio_exactly(decibels: int) -> None:
     assert ratio(SPEECH, (reference + noise).astype(np.float32)) == pytest.approx(decibels, abs=1e-3)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.floats(0.01, 100), st.sampled_from([1, -1]), st.floats(-10, 40))
 def test_gain_and_polarity_drop_out(gain: float, polarity: int, decibels: float) -> None:
     noisy = signals.at_snr(SPEECH, decibels)
@@ -94,7 +94,7 @@ def test_failures() -> None:
         ratio(half, 1 - half)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(-50, 50))
 def test_advance_is_undone_by_its_negative(delay: float) -> None:
     samples = smooth(4_000)

@@ -22,7 +22,7 @@ def test_a_sine_of_full_scale_has_level_1_in_its_bin() -> None:
     assert levels(Signal(sine, 16_000), 16_000, 2048, 512)[10, 128] == pytest.approx(1, abs=1e-4)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(-20, 20))
 def test_a_gain_is_the_log_spectral_distance_and_no_cepstral_distortion(decibels: float) -> None:
     louder = NOISE * np.float32(10 ** (decibels / 20))

@@ -47,7 +47,7 @@ def pairs(draw: st.DrawFn) -> tuple[Samples, Samples]:
 
 
 @pytest.mark.parametrize("metric", [0, 1])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(pair=pairs())
 def test_agrees_with_pystoi(metric: int, pair: tuple[Samples, Samples]) -> None:
     outcome, expected = score(*pair, rate=stoi.RATE, metric=metric), by_pystoi(*pair, metric)

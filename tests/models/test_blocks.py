@@ -65,7 +65,7 @@ def test_reflection(length: int, left: int, right: int) -> None:
 
 
 @given(frames=st.integers(1, 30), stride=st.integers(1, 8), style=st.sampled_from(STYLES))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_lengths_divide_by_the_stride(frames: int, stride: int, style: ConvStyle) -> None:
     down = Conv1d(1, 2, 2 * stride, stride=stride, style=style)
     up = ConvTranspose1d(2, 1, 2 * stride, stride=stride, style=style)

@@ -57,7 +57,7 @@ def test_reflection(size: tuple[int, int], bands: tuple[int, int], frames: tuple
 
 
 @given(frames=st.integers(1, 30), bands=st.integers(1, 9), stride=st.tuples(st.integers(1, 5), st.integers(1, 5)))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_sizes_divide_and_multiply_by_the_stride(frames: int, bands: int, stride: tuple[int, int]) -> None:
     kernel = 2 * stride[0], 2 * stride[1]
     down = Conv2d(1, 2, kernel, stride=stride, style=ConvStyle())
@@ -115,7 +115,7 @@ def test_analysis_equals_torchaudio(length: int) -> None:
 
 
 @given(length=st.integers(1, 1_500))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_synthesis_inverts_analysis(length: int) -> None:
     """Also after the centre of the last spectrum."""
     x = noise(1, 1, length, seed=length).double()

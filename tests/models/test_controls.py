@@ -61,7 +61,7 @@ def test_shape_input_and_repetition(system: System, point: OperatingPoint) -> No
 
 
 @given(arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(0, 50)), elements=st.floats(width=32)))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_identity_is_exact_for_any_float(samples: Audio) -> None:
     out = run("identity", "float32", Clip(samples, 44100))
     assert out.tobytes() == samples.tobytes()

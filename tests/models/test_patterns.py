@@ -55,7 +55,7 @@ def test_there_are_patterns() -> None:
 
 @EACH
 @SIZES
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_every_code_has_one_place_and_comes_back(
     build: Callable[[int, int], Pattern], codebooks: int, frames: int
 ) -> None:
@@ -82,7 +82,7 @@ def test_every_code_has_one_place_and_comes_back(
 
 @EACH
 @given(codebooks=st.integers(1, 4), frames=st.integers(1, 12), data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_context_is_generated_before(
     build: Callable[[int, int], Pattern], codebooks: int, frames: int, data: st.DataObject
 ) -> None:

@@ -123,7 +123,7 @@ def test_30_seconds_take_27_passes_and_masks_fall_as_the_cosine(prompt: int) -> 
 
 
 @given(prompt=st.integers(0, 12), frames=st.integers(1, 30), first=st.integers(1, 20), seed=st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_prompts_are_never_touched_and_what_is_accepted_stays(prompt: int, frames: int, first: int, seed: int) -> None:
     past, seen = tokens(16, 3, prompt, seed=seed), list[Tensor]()
     found = masked_lm.fill(
@@ -157,7 +157,7 @@ def test_the_surest_are_accepted_first_and_the_last_pass_is_greedy() -> None:
 
 
 @given(codebooks=st.integers(1, 5), frames=st.integers(1, 20), seed=st.integers(0, 999))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_training_hides(codebooks: int, frames: int, seed: int) -> None:
     codes = tokens(9, codebooks, frames, seed=seed)
     known, asked = masked_lm.hide(codes, torch.Generator().manual_seed(seed))
