@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("codecbench")  # a busy machine is no fault of what is tested
+# A busy machine is no fault of what is tested.
+settings.register_profile("codecbench", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("codecbench")
 
 
