@@ -112,12 +112,17 @@ def all_checks() -> dict[str, Check]:
     return {name: one for subject in SUBJECTS for name, one in _found.items() if one.subject == subject}
 
 
-def judge(result: Result, expected: dict[str, str]) -> Result:
-    """`result` in the light of the card's `expected` failures, a reason by check name."""
+def judge(result: Result, expected: dict[str, str], *, strict: bool = True) -> Result:
+    """`result` in the light of the card's `expected` failures, a reason by check name.
+
+    Unless `strict`, a check that was expected to fail may pass: the card speaks of trained weights, not of random ones.
+    """
     if result.check not in expected or result.outcome not in {"passed", "failed"}:
         return result
     if result.outcome == "failed":
         reason = f"{expected[result.check]} ({result.reason})"
         return Result(result.check, "expected failure", reason, result.seconds)
+    if not strict:
+        return result
     reason = "the card expects this check to fail, but it passed: remove it from `expected_failures`"
     return Result(result.check, "unexpected pass", reason, result.seconds)

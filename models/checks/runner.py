@@ -87,7 +87,7 @@ def check(
     results = []
     answers = _in_child(target, names, options, start) if start else _here(target, names, options)
     for answer in answers:
-        result = judge(answer, expected)
+        result = judge(answer, expected, strict=options.random_seed is None)
         results.append(result)
         if tell:
             tell(result)
@@ -99,7 +99,9 @@ def _label(card: Card, options: Options) -> str:
         return "no weights"
     if options.random_seed is not None:
         return f"random weights, seed {options.random_seed}"
-    return f"weights {options.weights}" if options.weights else "official weights"
+    if options.weights:
+        return f"weights {options.weights}"
+    return "this package's weights" if card.package_weights else "official weights"
 
 
 def _chosen(card: Card, options: Options, only: Sequence[str]) -> list[Check]:
