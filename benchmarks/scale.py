@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import random
-import resource
 import shutil
 import subprocess
 import sys
@@ -239,17 +237,17 @@ def _stage(name: str, folder: Path, size: int) -> dict[str, Any]:
     import pyarrow.parquet  # noqa: F401 - what a stage imports is no part of what it needs
 
     del pd
-    before = _resident()
+    before = _memory("VmRSS")
     start = time.process_time()
     note = STAGES[name](folder, size)
     seconds = time.process_time() - start
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"seconds": seconds, "bytes": peak - before, "note": note}
+    return {"seconds": seconds, "bytes": _memory("VmHWM") - before, "note": note}
 
 
-def _resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+def _memory(what: str) -> int:
+    """Bytes resident now (``VmRSS``) or at the most; `getrusage` counts the process that started this one too."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:"))
 
 
 def main() -> None:
