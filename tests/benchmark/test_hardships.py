@@ -84,7 +84,8 @@ def test_a_killed_coordinator_leaves_rows_and_no_process(
     environment = {**os.environ, "CODECBENCH_CACHE": str(tmp_path / "cache")}
     with subprocess.Popen(command("Slow"), env=environment, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 60
-        while not any(p.stat().st_size for p in (tmp_path / "run/rows").glob("*")) and time.monotonic() < deadline:
+        rows = (tmp_path / "run/rows").glob
+        while not any(b'"utterance":"u' in p.read_bytes() for p in rows("*")) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert processes_told_of(tmp_path)
         process.kill()
