@@ -9,10 +9,11 @@ import path from "node:path";
 import { pathToFileURL } from "node:url";
 import puppeteer from "puppeteer-core";
 import * as listening from "./listening.mjs";
+import * as pictures from "./pictures.mjs";
 import * as site from "./scenarios.mjs";
 import * as views from "./views.mjs";
 
-const scenarios = { ...site, ...listening, ...views };
+const scenarios = { ...site, ...listening, ...views, ...pictures };
 const [browserName, executablePath, folderOfSite, scenario] = process.argv.slice(2);
 const chromium = browserName === "chromium";
 const folder = pathToFileURL(path.resolve(folderOfSite)).href;

@@ -9,7 +9,7 @@ const axeSource = fs.readFileSync(createRequire(import.meta.url).resolve("axe-co
 const PHONE = { width: 360, height: 740 };
 
 // One page of each type, and of those with a page a system or dataset up to `most`.
-function pages(files, most = 2) {
+export function pages(files, most = 2) {
   const counts = {};
   return files.filter((file) => file.endsWith(".html")).filter((file) => {
     const kind = file.includes("/") ? file.split("/")[0] : file;
