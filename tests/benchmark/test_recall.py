@@ -73,7 +73,7 @@ def test_what_is_damaged_is_coded_again_and_nothing_else(
 ) -> None:
     run("Counted", out="cold")
     calls()
-    artefacts = sorted(path for path in (tmp_path / "cache/work/coded").rglob("*") if path.is_file())
+    artefacts = sorted(path for path in (tmp_path / "cache" / "work" / "coded").rglob("*") if path.is_file())
     assert len(artefacts) == POINTS * CLIPS
     for path, place in zip(artefacts[:3], (10, -1, -10), strict=True):
         data = bytearray(path.read_bytes())
