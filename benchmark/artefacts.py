@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
-import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from codecbench.audio import Audio
+from codecbench.benchmark.cache import KeyedFiles, canonical, set_aside
 from codecbench.benchmark.coding import Coded
 from codecbench.errors import UsageError
 from codecbench.models.bitstream import pack, unpack
@@ -31,7 +30,6 @@ DEFAULT_GB = 20.0
 TRIMMED = 0.9
 """Share of the limit that is left when the least recently used files go."""
 _FULL_SCALE = 32_768
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +60,7 @@ class Kept:
         except OSError:
             return None
         if hashlib.sha256(data).hexdigest() != digest:
-            _quarantine(self.path)
+            set_aside(self.path)
             return None
         stored = np.frombuffer(data, kind)
         output = stored.astype(np.float32) / np.float32(_FULL_SCALE) if kind == "<i2" else stored
@@ -71,7 +69,7 @@ class Kept:
         return Coded(codes, bits, header_bits, output, codes.sample_rate, None, None, None)
 
 
-class Artefacts:
+class Artefacts(KeyedFiles):
     """The artefacts in a folder, which any number of processes may share.
 
     A file appears whole or not at all. Its first line is JSON with a checksum of its own, then come codes and audio,
@@ -83,14 +81,13 @@ class Artefacts:
     """
 
     def __init__(self, root: Path, limit: int | None = None) -> None:
-        self.root = root
+        super().__init__(root)
         self._limit = size_limit() if limit is None else limit
         self._written = 0
-        self._warned = False
 
     def look(self, key: Mapping[str, Any]) -> Kept | None:
         """What is kept under `key`, or None; it counts as used now."""
-        name = _canonical(key)
+        name = canonical(key)
         path = self._path(name)
         try:
             with path.open("rb") as file:
@@ -109,7 +106,7 @@ class Artefacts:
             return None
         except (ValueError, KeyError, TypeError, IndexError):
             pass
-        _quarantine(path)
+        set_aside(path)
         return None
 
     def put(self, key: Mapping[str, Any], coded: Coded, facts: Mapping[str, Any]) -> None:
@@ -120,18 +117,9 @@ class Artefacts:
             "key": key, "facts": facts, "digest": coded.digest, "packed": [len(packed), _sha256(packed)],
             "audio": [kind, _sha256(audio)],
         }  # fmt: skip
-        head["check"] = _sha256(_canonical(head).encode())
-        data = _canonical(head).encode() + b"\n" + packed + audio
-        path = self._path(_canonical(key))
-        draft = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_bytes(data)
-            draft.replace(path)
-        except OSError as error:
-            self._warn_once(error)
-            with suppress(OSError):
-                draft.unlink(missing_ok=True)
+        head["check"] = _sha256(canonical(head).encode())
+        data = canonical(head).encode() + b"\n" + packed + audio
+        self._write(self._path(canonical(key)), data)
         self._written += len(data)
         if self._written > self._limit // 20:
             self._written = 0
@@ -159,11 +147,6 @@ class Artefacts:
         digest = hashlib.sha256(name.encode()).hexdigest()
         return self.root / "coded" / digest[:2] / digest[2:]
 
-    def _warn_once(self, error: OSError) -> None:
-        if not self._warned:
-            self._warned = True
-            log.warning("cache: %s cannot be used (%s); going on without it", self.root, error)
-
 
 def size_limit() -> int:
     """The limit in bytes, from ``$CODECBENCH_CACHE_GB``.
@@ -188,17 +171,7 @@ def _stored(output: Audio) -> tuple[str, bytes]:
 
 
 def _sound(head: dict[str, Any]) -> bool:
-    return bool(head.pop("check") == _sha256(_canonical(head).encode()))
-
-
-def _quarantine(path: Path) -> None:
-    log.warning("cache: %s is corrupt; set aside and computed again", path)
-    with suppress(OSError):
-        path.replace(path.with_suffix(".bad"))
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return bool(head.pop("check") == _sha256(canonical(head).encode()))
 
 
 def _sha256(data: bytes) -> str:
