@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import codecbench
+from codecbench.benchmark.provenance import processor
 
 PACKAGES = (
     "av", "ctranslate2", "faster-whisper", "jiwer", "numpy", "onnxruntime", "openai-whisper", "pesq",
-    "pycodec2", "pyarrow", "pystoi", "scipy", "soundfile", "soxr", "speechbrain", "torch",
+    "pycodec2", "pyarrow", "scipy", "soundfile", "soxr", "speechbrain", "torch",
     "torchaudio",
 )  # fmt: skip
 
@@ -26,7 +27,7 @@ def describe_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),
-        "cpu": _cpu(),
+        "cpu": processor() or platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "packages": _packages(),
     }
@@ -47,14 +48,6 @@ def package_version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return ""
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
 
 
 def _commit() -> str:

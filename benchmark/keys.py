@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, astuple
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import Any
 
 from codecbench.audio import resampler_signature
 from codecbench.benchmark import coding, provenance
+from codecbench.benchmark.cache import canonical
 from codecbench.benchmark.plan import Plan, PlannedSystem
+from codecbench.download import sha256_of
 from codecbench.metrics import alignment as aligning
 from codecbench.metrics.base import Alignment
 from codecbench.models import registry as models
@@ -32,7 +33,7 @@ class Keys:
         }  # fmt: skip
         self._systems: dict[str, dict[str, Any]] = {}
         here = Path(__file__)
-        self._scoring, self._probing = (_file_digest(here.with_name(name)) for name in ("scoring.py", "probe.py"))
+        self._scoring, self._probing = (sha256_of(here.with_name(name)) for name in ("scoring.py", "probe.py"))
 
     def item(self, system: PlannedSystem, point: OperatingPoint, dataset: str, utterance: str) -> dict[str, Any]:
         """Of what `system` makes of one recording at `point`."""
@@ -60,13 +61,9 @@ class Keys:
             file = models.file_of(system.target)
             self._systems[system.label] = {
                 "name": system.target.rpartition(":")[2] if file else system.target,
-                "card": hashlib.sha256(json.dumps(system.card.to_json(), sort_keys=True).encode()).hexdigest(),
+                "card": hashlib.sha256(canonical(system.card.to_json()).encode()).hexdigest(),
                 "source": system.source, "options": {**asdict(system.options), "weights": system.weights},
                 "isolation": system.isolation, "coding": provenance.source_digest(Path(coding.__file__)),
                 "resampler": resampler_signature(), "environment": provenance.environment(system.python),
             }  # fmt: skip
         return self._systems[system.label]
-
-
-def _file_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

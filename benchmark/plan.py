@@ -19,6 +19,7 @@ from codecbench.benchmark.isolation.describe import Described, describe
 from codecbench.benchmark.isolation.levels import Level, require
 from codecbench.benchmark.provenance import source_of
 from codecbench.benchmark.sweep import ModelChoice, Sweep
+from codecbench.download import sha256_of
 from codecbench.errors import UsageError
 from codecbench.metrics import registry as metrics
 from codecbench.metrics.base import Status
@@ -305,14 +306,14 @@ def _weights(card: Card, local: Path | None, random_seed: int | None) -> tuple[s
     if local:
         if not local.exists():
             raise UsageError(f"{card.name}: no weights at {local}")
-        digest = hashlib.sha256(local.read_bytes()).hexdigest() if local.is_file() else str(local)
+        digest = sha256_of(local) if local.is_file() else str(local)
         if any(file.sha256 and digest.startswith(file.sha256) for file in card.weights):
             return card.name, f"official {digest}", None
         return f"{card.name}[local:{digest[:8]}]", f"local {digest}", None
     if random_seed is not None:
         return f"{card.name}[random:{random_seed}]", f"random, seed {random_seed}", random_seed
     if card.package_weights:
-        return card.name, f"packaged {hashlib.sha256(packaged(card.package_weights).read_bytes()).hexdigest()}", None
+        return card.name, f"packaged {sha256_of(packaged(card.package_weights))}", None
     official = ", ".join(file.sha256 or file.name for file in card.weights)
     return card.name, f"official {official}" if official else "unpublished", None
 
@@ -327,7 +328,7 @@ def _point(card: Card, name: str) -> OperatingPoint:
 
 def _code_digest(source: Path | None) -> str:
     """Digest of the file that defines the system, so that results of an adapter and of its next version never mix."""
-    return hashlib.sha256(source.read_bytes()).hexdigest() if source and source.is_file() else ""
+    return sha256_of(source) if source and source.is_file() else ""
 
 
 def _digest(value: Any) -> str:

@@ -28,6 +28,7 @@ from codecbench.benchmark.dispatch import Death, Message
 from codecbench.benchmark.environment import versions
 from codecbench.benchmark.local import Lifeline, WorkerProcess
 from codecbench.benchmark.plan import Plan, Unit
+from codecbench.download import sha256_of
 from codecbench.errors import InfrastructureError
 from codecbench.models.registry import file_of
 
@@ -151,7 +152,7 @@ def difference(node: str, plan: Plan, origin: Origin) -> str:
         file = file_of(system.target)
         if file and not file.is_file():
             return f"node {node} has no {file}: put adapters where all nodes see them"
-        if file and hashlib.sha256(file.read_bytes()).hexdigest() != system.code:
+        if file and sha256_of(file) != system.code:
             return f"node {node} has another {file} than the coordinator: put adapters where all nodes see them"
     return ""
 

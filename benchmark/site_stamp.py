@@ -11,6 +11,7 @@ from typing import Any
 import codecbench
 from codecbench.benchmark import provenance
 from codecbench.benchmark.cache import DiskCache
+from codecbench.download import sha256_of
 from codecbench.paths import cache_dir
 
 
@@ -30,7 +31,7 @@ class SiteStamp:
         program = sorted(file for file in (Path(codecbench.__file__).parent / "leaderboard").rglob("*.*"))
         self._made_from = [
             audio_budget, provenance.environment(),
-            _digest([hashlib.sha256(file.read_bytes()).hexdigest() for file in program if file.suffix != ".pyc"]),
+            _digest([sha256_of(file) for file in program if file.suffix != ".pyc"]),
             *([ascii(run.resolve()), _digest(_states(run, "*"))] for run in runs),
         ]  # fmt: skip
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from codecbench.audio import Clip
 from codecbench.benchmark.datasets.decoders import Decoders
+from codecbench.download import sha256_of
 from codecbench.errors import InfrastructureError, UsageError
 from codecbench.metrics.base import SILENCE_PEAK
 from codecbench.recording import MAX_DURATION, DataError, printable, read
@@ -269,8 +270,7 @@ def digest_of(clip: Clip) -> str:
 def _check_digest(utterance: Utterance) -> None:
     shown = printable(str(utterance.path))
     try:
-        with utterance.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256_of(utterance.path)
     except FileNotFoundError as error:
         raise DataError(f"{shown}: no such file") from error
     except OSError as error:
@@ -319,7 +319,7 @@ def _asked(utterance: Utterance) -> list[str]:
     asked = utterance.asked
     if asked is None:
         return []
-    files = [hashlib.sha256(path.read_bytes()).hexdigest() if path else "" for path in (asked.prompt, asked.reference)]
+    files = [sha256_of(path) if path else "" for path in (asked.prompt, asked.reference)]
     return [repr(replace(asked, prompt=None, reference=None)), *files]
 
 

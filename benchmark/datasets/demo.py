@@ -8,7 +8,6 @@ says how they were chosen.
 from __future__ import annotations
 
 import csv
-import hashlib
 import logging
 import os
 import shutil
@@ -22,6 +21,7 @@ import numpy as np
 
 from codecbench.benchmark.datasets.base import DatasetCard, Source
 from codecbench.benchmark.datasets.manifest import read_folder
+from codecbench.download import sha256_of
 from codecbench.errors import InfrastructureError
 from codecbench.recording import read
 
@@ -126,7 +126,7 @@ def _run(*command: str, folder: Path) -> str:
 def _convert(source: Path, row: dict[str, str], target: Path) -> None:
     """Decode `source` and write its first seconds as 16-bit WAV; both files must be the ones that are listed."""
     try:
-        digest = hashlib.sha256(source.read_bytes()).hexdigest()
+        digest = sha256_of(source)
     except OSError as error:
         raise InfrastructureError(f"{row['package']} has no /{row['member']}: {error.strerror}; {INSTEAD}") from error
     if digest != row["source_sha256"]:
@@ -141,7 +141,7 @@ def _convert(source: Path, row: dict[str, str], target: Path) -> None:
         out.setsampwidth(2)
         out.setframerate(clip.sample_rate)
         out.writeframes(pcm.T.tobytes())
-    if hashlib.sha256(target.read_bytes()).hexdigest() != row["sha256"]:
+    if sha256_of(target) != row["sha256"]:
         raise InfrastructureError(
             f"the decoder of this FFmpeg or libsndfile gives other samples for {row['id']} than it should, and scores "
             "would not compare; install the wheels of av and soundfile"
