@@ -41,16 +41,38 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "manifest.csv"
 
 
-@pytest.fixture
-def processes_told_of() -> Callable[[Path], list[str]]:
-    """``processes_told_of(folder)``: the processes that have `folder` in their environment."""
+@pytest.fixture(scope="session")
+def digit_takes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tones in place of spoken digits, laid out as the Free Spoken Digit Dataset: two speakers, eight takes a digit.
 
-    def told_of(folder: Path) -> list[str]:
-        found = []
+    A digit has its frequency, a speaker his overtones, a take its length. The last take is of the held-out split.
+    """
+    import soundfile
+
+    folder = tmp_path_factory.mktemp("fsdd") / "recordings"
+    folder.mkdir()
+    for speaker, overtone in (("ada", 2), ("bob", 3)):
+        for digit in range(10):
+            for take in (*range(7), 45):
+                rng = np.random.default_rng([digit, take, overtone])
+                time = np.arange(2400 + 160 * (take % 8)) / 8000
+                phase = 2 * np.pi * (200 + 60 * digit) * time
+                swell = np.sin(np.pi * time / time[-1])
+                tone = swell * (np.sin(phase) + 0.5 * np.sin(overtone * phase)) / 4 + rng.normal(0, 0.001, len(time))
+                soundfile.write(folder / f"{digit}_{speaker}_{take}.wav", tone, 8000)
+    return folder.parent
+
+
+@pytest.fixture
+def processes_told_of() -> Callable[[Path], dict[int, str]]:
+    """``processes_told_of(folder)``: the processes that have `folder` in their environment, and their commands."""
+
+    def told_of(folder: Path) -> dict[int, str]:
+        found = {}
         for process in Path("/proc").iterdir():
             with suppress(OSError):
                 if process.name.isdigit() and os.fsencode(folder) in (process / "environ").read_bytes():
-                    found.append(process.name)
+                    found[int(process.name)] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         return found
 
     return told_of
