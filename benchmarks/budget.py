@@ -5,9 +5,10 @@ r"""Where the time of a sweep goes: in encoders, in decoders, in each metric, an
     python benchmarks/budget.py --nested encodec_24khz --points 1.5kbps,3kbps,6kbps,12kbps,24kbps
 
 Every sweep runs cold: nothing is taken from earlier runs. Seconds of encoders and decoders are those of the processes
-that host them; the first value of a metric includes the loading of its model. "Else" is all processor time that is
-in no encoder, decoder or metric, with its largest parts below. The bound is the kernels' own processor time over the
-processes: no order of the same work ends earlier. Where other programs share the machine, read the processor time.
+that host them. The loading of codecs, with the libraries that they import, has a row of its own; that of a metric's
+model is in its first value. "Else" is all processor time that is in none of these, with its largest parts below. The
+bound is the kernels' own processor time over the processes: no order of the same work ends earlier. Where other
+programs share the machine, read the processor time.
 
 With `--nested`, the sweep of all points is compared with one sweep a point: the seconds inside the adapter.
 """
@@ -31,6 +32,8 @@ from unittest.mock import patch
 from codecbench.benchmark import coding, isolation, probe, scoring, worker
 from codecbench.benchmark.evidence import Keeper
 from codecbench.benchmark.isolation import client, hosts
+from codecbench.benchmark.isolation.process import HostProcess
+from codecbench.benchmark.isolation.protocol import Message
 from codecbench.benchmark.isolation.supervise import descendants
 from codecbench.benchmark.plan import Plan
 from codecbench.benchmark.run import run_sweep
@@ -39,7 +42,7 @@ from codecbench.benchmark.sweep import Sweep, read_sweep
 FOLDER = "CODECBENCH_BUDGET"
 DEMO = Path(isolation.__file__).parents[1] / "demo.yaml"
 TICK = os.sysconf("SC_CLK_TCK")
-KERNELS = ("encode", "decode", "metric ")
+KERNELS = ("encode", "decode", "load", "metric ")
 
 
 def main() -> None:
@@ -207,7 +210,8 @@ def _attach(clock: Clock) -> None:
     for verb in ("encode", "decode"):
         clock.wrap(client.IsolatedCodec, f"_{verb}", verb, lambda codec, *_: _tree_of(codec))
     clock.wrap(scoring, "evaluate", lambda metric, *_: f"metric {metric.name}")
-    clock.wrap(hosts.Hosts, "_running", "start of hosts, and loading", lambda codec, *_: _tree_of(codec))
+    clock.wrap(hosts.Hosts, "_running", "start of hosts", lambda codec, *_: _tree_of(codec))
+    _attach_to_loading(clock)
     clock.wrap(coding, "pack", "bitstream")
     clock.wrap(coding, "unpack", "bitstream")
     for module in (worker, scoring):
@@ -225,6 +229,18 @@ def _attach(clock: Clock) -> None:
             close(self)
 
     hosts.Hosts.close = closed  # type: ignore[method-assign]
+
+
+def _attach_to_loading(clock: Clock) -> None:
+    ask = HostProcess.ask
+
+    def timed(host: HostProcess, request: Message, deadline: float, cap: int) -> Message:
+        if request.kind != "load":
+            return ask(host, request, deadline, cap)
+        with clock.part("load", lambda: _of(host._supervisor.pid) + _tree(host._supervisor.pid)):
+            return ask(host, request, deadline, cap)
+
+    HostProcess.ask = timed  # type: ignore[method-assign, assignment]
 
 
 def _tree_of(codec: hosts.Hosts) -> float:

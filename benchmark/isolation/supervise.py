@@ -28,6 +28,8 @@ from typing import Any, NoReturn
 POLL_SECONDS = 0.1
 KILL_SECONDS = 1.5
 MAX_FILE_BYTES = 8 << 30
+HELD = ("RssAnon:", "RssShmem:")
+"""Memory that is not the pages of a file, as the kernel names it."""
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -94,9 +96,10 @@ def _watch(host: int, control: socket.socket, woken: socket.socket, settings: di
         if code is not None or control in ready:
             return code, ""
         below = list(descendants(os.getpid()))
-        if sum(map(memory_bytes, below)) > settings["memory"] < sum(map(own_memory_bytes, below)):
+        used = [_fields(f"/proc/{pid}/status", *HELD, "Threads:") for pid in below]
+        if 1024 * sum(sum(found[:-1]) for found in used) > settings["memory"] < sum(map(own_memory_bytes, below)):
             return None, "memory"
-        if sum(map(threads, below)) > settings["tasks"]:
+        if sum(found[-1] for found in used) > settings["tasks"]:
             return None, "tasks"
 
 
@@ -145,26 +148,27 @@ def descendants(pid: int) -> Iterator[int]:
 
 def memory_bytes(pid: int) -> int:
     """What a process holds of memory that is not the pages of a file."""
-    return 1024 * sum(_field(f"/proc/{pid}/status", name) for name in ("RssAnon:", "RssShmem:"))
+    return 1024 * sum(_fields(f"/proc/{pid}/status", *HELD))
 
 
 def own_memory_bytes(pid: int) -> int:
     """The same, where memory that several processes share is divided among them. Exact, and slow."""
-    shares = [_field(f"/proc/{pid}/smaps_rollup", name) for name in ("Pss_Anon:", "Pss_Shmem:")]
-    return 1024 * sum(shares) or memory_bytes(pid)
+    return 1024 * sum(_fields(f"/proc/{pid}/smaps_rollup", "Pss_Anon:", "Pss_Shmem:")) or memory_bytes(pid)
 
 
 def threads(pid: int) -> int:
     """Number of its threads."""
-    return _field(f"/proc/{pid}/status", "Threads:")
+    return sum(_fields(f"/proc/{pid}/status", "Threads:"))
 
 
-def _field(path: str, name: str) -> int:
-    with suppress(OSError):
-        for line in _read(path).splitlines():
-            if line.startswith(name):
-                return int(line.split()[1])
-    return 0
+def _fields(path: str, *names: str) -> list[int]:
+    """The numbers behind `names` in a file of the kernel; 0 for those that it lacks."""
+    try:
+        lines = [line.split(maxsplit=2) for line in _read(path).splitlines()]
+    except OSError:
+        lines = []
+    found = {line[0]: int(line[1]) for line in lines if line and line[0] in names}
+    return [found.get(name, 0) for name in names]
 
 
 def make_group(tasks: int) -> str:
