@@ -23,11 +23,14 @@ class CodecTokens:
         hop: Samples a frame.
         sample_rate: In Hz.
         device: Where the network is.
+        zero_padded: The network takes whole frames: zeros follow a clip that is none.
     """
 
-    def __init__(self, network: Any, codebooks: int, hop: int, sample_rate: int, device: str) -> None:
+    def __init__(
+        self, network: Any, codebooks: int, hop: int, sample_rate: int, device: str, *, zero_padded: bool = False
+    ) -> None:
         self.network, self.codebooks, self.hop, self.sample_rate = network, codebooks, hop, sample_rate
-        self._device = device
+        self._device, self._zero_padded = device, zero_padded
 
     def frames(self, seconds: float) -> int:
         """Whole frames in `seconds`."""
@@ -40,7 +43,8 @@ class CodecTokens:
         if clip is None:
             return torch.zeros(self.codebooks, 0, dtype=torch.long, device=self._device)
         with torch.inference_mode():
-            audio = torch.tensor(clip.samples, device=self._device)[None]
+            missing = -clip.length % self.hop if self._zero_padded else 0
+            audio = torch.tensor(np.pad(clip.samples, [(0, 0), (0, missing)]), device=self._device)[None]
             found: Tensor = self.network.encode(audio, self.codebooks)[0]
             return found.long()
 

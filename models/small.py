@@ -131,12 +131,17 @@ class Small(WholeClipCodec):
         Raises:
             InvalidSystem: The weights are not there, or are another network's.
         """
+        return cls(cls.filled(options), options.device, compiled=options.compile)
+
+    @classmethod
+    def filled(cls, options: LoadOptions) -> nn.Module:
+        """The network with the weights that `load` takes."""
         network = cls.network(options.random_seed or 0)
         if options.random_seed is None:
             read(network, cls.card.name, options.weights or FOLDER / f"{cls.card.name}.safetensors")
         else:
             enliven(network, options.random_seed)
-        return cls(network, options.device, compiled=options.compile)
+        return network
 
 
 def enliven(network: Any, seed: int) -> None:
@@ -165,7 +170,8 @@ def read(network: nn.Module, name: str, path: Path) -> None:
             f"{name}: {where}; `codecbench train {name} --data DIR --out DIR` makes them, then name the file with "
             "`--weights PATH`, or try the system out with `--random-weights SEED`"
         )
-    if (made := metadata(path).get("codec", name)) != name:
+    facts = metadata(path)
+    if (made := facts.get("model", facts.get("codec", name))) != name:
         raise InvalidSystem(f"{path} holds the weights of {made}, not of {name}")
     fold_weight_norm(network)
     weights.load_state(network, {key: value.float() for key, value in weights.read_state_dict(path).items()}, path)
@@ -203,21 +209,24 @@ DEAF = {
 FEW_STEPS = "after so few steps of training, other codes do not sound much worse"
 
 
-def _data(facts: dict[str, str]) -> tuple[str, ...]:
-    return (facts["data"],) if facts.get("data") else ()
+def carried(name: str) -> dict[str, Any]:
+    """What the card of a small system says of the weights that this package has for it, if it has any."""
+    facts = metadata(FOLDER / f"{name}.safetensors")
+    return {
+        "unpublished": True, "package_weights": f"small/{name}.safetensors" if facts else "", "label": label(facts),
+        "weights_licence": facts.get("licence", ""), "training_data": (facts["data"],) if facts.get("data") else (),
+    }  # fmt: skip
 
 
 def _card(name: str, family: str, paper: str, *, causal: bool = False, lookahead: int | None = None) -> Card:
-    facts = metadata(FOLDER / f"{name}.safetensors")
-    rate = SAMPLE_RATE / HOP
+    shipped, rate = carried(name), SAMPLE_RATE / HOP
     rates = [(count, count * 10 * rate / 1000) for count in (1, 2, 4, 8)]
     return Card(
         name=name, kind="codec", family=family, track="small", sample_rate=SAMPLE_RATE, channels=1,
         points=tuple(OperatingPoint(f"{kbps:g}kbps", kbps, count) for count, kbps in rates),
         streams=(Stream(CODEBOOK_SIZE, rate),) * CODEBOOKS, nested=True, causal=causal, lookahead=lookahead,
-        streaming=causal, unpublished=True, package_weights=f"small/{name}.safetensors" if facts else "",
-        label=label(facts), weights_licence=facts.get("licence", ""), training_data=_data(facts), paper=paper,
-        expected_failures=tuple((check, FEW_STEPS) for check in DEAF.get(name, ()) if facts),
+        streaming=causal, paper=paper, **shipped,
+        expected_failures=tuple((check, FEW_STEPS) for check in DEAF.get(name, ()) if shipped["package_weights"]),
     )  # fmt: skip
 
 

@@ -1,11 +1,11 @@
-"""``codecbench train``: train a small codec."""
+"""``codecbench train``: train a small codec or language model."""
 
 from __future__ import annotations
 
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,32 +14,31 @@ if TYPE_CHECKING:
 
 
 def train(
-    codec: Annotated[str, typer.Argument(help="A small codec, such as soundstream-small.")],
-    data: Annotated[Path, typer.Option(help="Folder of recordings.")],
+    name: Annotated[str, typer.Argument(help="A small codec or language model, such as soundstream-small.")],
+    data: Annotated[Path, typer.Option(help="Folder of recordings; for a language model, of spoken digits.")],
     out: Annotated[Path, typer.Option(help="Folder of the training; one that was interrupted there goes on.")],
     config: Annotated[
-        Path | None, typer.Option(help="YAML file with settings that differ from the codec's own.")
+        Path | None, typer.Option(help="YAML file with settings that differ from the system's own.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Number of batches.", min=1)] = None,
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Of everything that is random.", min=0)] = 0,
     no_discriminator: Annotated[
-        bool, typer.Option("--no-discriminator", help="Without adversarial losses: faster, less sharp.")
+        bool, typer.Option("--no-discriminator", help="A codec without adversarial losses: faster, less sharp.")
     ] = False,
 ) -> None:
-    """Train a small codec on a folder of recordings.
+    """Train a small codec on a folder of recordings, or a small language model on spoken digits.
 
     Exit codes: 0 done, 1 wrong usage or a loss that became no number, 4 the machine failed, 130 interrupted (run again
     to go on from the last checkpoint).
     """
+    from codecbench.models.training.loop import recipe_of
     from codecbench.models.training.loop import train as run
-    from codecbench.models.training.loop import trainable
-    from codecbench.models.training.recipe import RECIPES, adapted
+    from codecbench.models.training.recipe import adapted
 
-    recipe = RECIPES[trainable(codec).card.name]
-    without: dict[str, int] | None = {} if no_discriminator else None
-    recipe = adapted(recipe, config, steps=steps, discriminators=without)
-    weights = run(codec, data, out, recipe, device=device, seed=seed, tell=_Teller())
+    without: dict[str, Any] = {"discriminators": {}} if no_discriminator else {}
+    recipe = adapted(recipe_of(name), config, steps=steps, **without)
+    weights = run(name, data, out, recipe, device=device, seed=seed, tell=_Teller())
     typer.echo(str(weights))
 
 

@@ -6,6 +6,8 @@ these, the last five are held out here, for whoever has to choose between traini
 
 A string is digits, each brought to one level, with pauses between them and around them. A pause is not zeros: it is
 noise as loud as the quietest part of the recordings, so that neither a codec nor a model can tell where one was cut.
+The recordings end at 4 kHz. A little noise over all frequencies lies under a string, or a codec would learn above all
+how to be silent there.
 """
 
 from __future__ import annotations
@@ -41,13 +43,15 @@ TEST_TAKES, TRAINING_TAKES = 5, 45
 LEVEL = 10 ** (-24 / 20)
 """Root mean square of a digit, unless its peak would pass `PEAK`."""
 PEAK = 0.9
+GROUND = 10 ** (-65 / 20)
+"""Root mean square of the noise under a string."""
 PAUSES = (0.05, 0.25)
 """Shortest and longest pause in seconds."""
 FADE, FRAME = 40, 160
 """Samples at `RECORDED_RATE`: of the fades at a digit's edges, and of the frames whose quietest is like a pause."""
 LENGTHS = (3, 6)
 """Fewest and most digits in a string."""
-VERSION = 1
+VERSION = 2
 """Of the strings: raised when the same numbers give other samples."""
 
 
@@ -190,6 +194,7 @@ def spoken(used: Sequence[Take], rng: np.random.Generator, pauses: tuple[float, 
         starts.append(sum(map(len, parts)) / RECORDED_RATE)
         parts += [_faded(digit), _pause(quiet, rng, pauses)]
     samples = resample(np.concatenate(parts), RECORDED_RATE, RATE)
+    samples = samples + GROUND * rng.standard_normal(len(samples)).astype(np.float32)
     return Spoken(samples, tuple(WORDS[take.digit] for take in used), used[0].speaker, tuple(used), tuple(starts))
 
 

@@ -1,4 +1,7 @@
-"""The one training loop of all codecs (docs/decisions/0012-training-loop.md): steps, checkpoints, samples, weights."""
+"""The one training loop (docs/decisions/0012-training-loop.md): steps, checkpoints, what is held out, weights.
+
+What learns is a `Training`: of a codec, `trainer.Trainer`; of a small language model, `lm.LMTrainer`.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,20 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
+from torch import nn
 
 from codecbench.errors import InfrastructureError, UsageError
-from codecbench.models.small import SAMPLE_RATE, SYSTEMS, Small
+from codecbench.models import registry, small
 from codecbench.models.training import pictures, state
-from codecbench.models.training.data import Corpus, load
-from codecbench.models.training.objective import reconstruct
-from codecbench.models.training.recipe import Recipe
+from codecbench.models.training.data import Corpus
+from codecbench.models.training.lm import LMTrainer
+from codecbench.models.training.recipe import RECIPES, Recipe
+from codecbench.models.training.student import LMRecipe, Student
 from codecbench.models.training.trainer import Trainer, piece_length
 
-HELD_OUT_CLIPS, HELD_OUT_SAMPLES = 4, 4 * SAMPLE_RATE
 SAVE_SECONDS = 300.0
 """A checkpoint is written after as many seconds, should `save_every` steps take longer."""
 
@@ -34,25 +38,72 @@ class Progress:
     seconds_left: float
 
 
-def trainable(name: str) -> type[Small]:
+class Training(Protocol):
+    """What the loop runs. A step is a function of the weights, the seed and the step's number."""
+
+    name: str
+    """Of the system that learns."""
+    step: int
+    """Steps that were made."""
+    seed: int
+    device: torch.device
+
+    @property
+    def recipe(self) -> Recipe | LMRecipe:
+        """Steps, and how often to save and to examine."""
+
+    def advance(self) -> dict[str, float]:
+        """Make a step; return its losses. CodecbenchError if one became no number."""
+
+    def examine(self, out: Path) -> dict[str, float]:
+        """What data that are held out say now; what is to be seen or heard goes into `out`."""
+
+    def trained(self) -> nn.Module:
+        """A network as it is to be kept."""
+
+    def facts(self) -> dict[str, str]:
+        """What the card says of the system and its data."""
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two trainings the same one."""
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs to go on from here."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`."""
+
+
+def trainable(name: str) -> type[small.Small]:
     """The codec that is called `name`; UsageError if none of that name can be trained."""
-    systems = {system.card.name: system for system in SYSTEMS}
-    if name not in systems:
-        raise UsageError(f"cannot train '{name}': {', '.join(systems)} can be trained")
-    return systems[name]
+    codecs = {system.card.name: system for system in small.SYSTEMS}
+    if name not in codecs:
+        raise UsageError(f"cannot train '{name}': {', '.join([*codecs, *students()])} can be trained")
+    return codecs[name]
+
+
+def students() -> dict[str, type[Student]]:
+    """The small language models by name."""
+    return {name: cast("Any", system) for name, system in registry.own_systems().items() if isinstance(system, Student)}
+
+
+def recipe_of(name: str) -> Recipe | LMRecipe:
+    """How the system called `name` is trained; UsageError if none of that name can be."""
+    found = students()
+    return found[name].recipe if name in found else RECIPES[trainable(name).card.name]
 
 
 def train(
-    codec: str, data: Path, out: Path, recipe: Recipe, *, device: str = "cpu", seed: int = 0,
+    name: str, data: Path, out: Path, recipe: Recipe | LMRecipe, *, device: str = "cpu", seed: int = 0,
     tell: Callable[[Progress], None] = lambda _: None,
 ) -> Path:  # fmt: skip
-    """Train `codec` on the recordings in the folder `data`, or go on with the training in `out`.
+    """Train the system called `name` on what is in the folder `data`, or go on with the training in `out`.
 
     Args:
-        codec: A name of `codecbench.models.small`.
-        data: See `Corpus`.
-        out: Receives ``checkpoint.pt``, ``losses.jsonl``, ``losses.png``, ``samples/``, and the weights with their
-            card, ``CODEC.safetensors`` and ``CODEC.md``, which are those of the last checkpoint.
+        name: Of a small codec or a small language model.
+        data: Recordings, see `Corpus`; for a language model, what its `Student.pool` reads.
+        out: Receives ``checkpoint.pt``, ``losses.jsonl``, ``losses.png``, a codec's ``samples/``, and the weights with
+            their card, ``NAME.safetensors`` and ``NAME.md``, which are those of the last checkpoint.
         recipe: What to do.
         device: A torch device.
         seed: Of everything that is random.
@@ -62,91 +113,83 @@ def train(
         Where the weights lie.
 
     Raises:
-        UsageError: The codec or the data cannot be used, or `out` holds another training.
+        UsageError: The system or the data cannot be used, or `out` holds another training.
         InfrastructureError: `out` cannot be written, or the device is not there.
         CodecbenchError: A loss became no number.
     """
-    system = trainable(codec)
-    corpus = Corpus(data, SAMPLE_RATE, piece_length(recipe), recipe.augmentation, seed)
+    make = _lm_training if isinstance(recipe, LMRecipe) else _codec_training
+    training = make(name, data, recipe, seed)
     try:
-        trainer = Trainer(system, recipe, corpus, torch.device(device), seed)
+        made = training(torch.device(device))
         out.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError, AssertionError) as error:
         reason = str(error).split("\n")[0]
         raise InfrastructureError(f"cannot train on {device} into {out}: {reason}") from error
-    return _Run(trainer, data, out).until_done(tell)
+    return _Run(made, data, out).until_done(tell)
+
+
+def _codec_training(name: str, data: Path, recipe: Any, seed: int) -> Callable[[torch.device], Training]:
+    system = trainable(name)
+    corpus = Corpus(data, small.SAMPLE_RATE, piece_length(recipe), recipe.augmentation, seed)
+    return lambda device: Trainer(system, recipe, corpus, device, seed)
+
+
+def _lm_training(name: str, data: Path, recipe: Any, seed: int) -> Callable[[torch.device], Training]:
+    system = students()[name]
+    pool = system.pool(data, recipe)
+    return lambda device: LMTrainer(system, recipe, pool, device, seed)
 
 
 class _Run:
-    def __init__(self, trainer: Trainer, data: Path, out: Path) -> None:
-        self.trainer, self.data, self.out = trainer, data, out
+    def __init__(self, training: Training, data: Path, out: Path) -> None:
+        self.training, self.data, self.out = training, data, out
         self.history, self.seconds = list[dict[str, Any]](), 0.0
-        found = state.load(out, trainer.identity())
+        found = state.load(out, training.identity())
         if found is not None:
-            trainer.restore(found)
+            training.restore(found)
             self.seconds = found["seconds"]
             rows = map(json.loads, (out / "losses.jsonl").read_text("utf-8").splitlines())
-            self.history = [row for row in rows if row["step"] <= trainer.step]
+            self.history = [row for row in rows if row["step"] <= training.step]
 
     @property
     def weights(self) -> Path:
-        return self.out / f"{self.trainer.codec.card.name}.safetensors"
+        return self.out / f"{self.training.name}.safetensors"
 
     def until_done(self, tell: Callable[[Progress], None]) -> Path:
-        trainer, recipe = self.trainer, self.trainer.recipe
+        training, recipe = self.training, self.training.recipe
         saved, pace, made = time.monotonic(), 0.0, 0
-        while trainer.step < recipe.steps:
+        while training.step < recipe.steps:
             started = time.monotonic()
-            losses = trainer.advance()
-            self.history.append({"step": trainer.step, **losses})
+            losses = training.advance()
+            self.history.append({"step": training.step, **losses})
             spent = time.monotonic() - started
             self.seconds += spent
             made += 1
             pace += (spent - pace) / min(made, 50)
-            tell(Progress(trainer.step, recipe.steps, losses, pace * (recipe.steps - trainer.step)))
-            last = trainer.step == recipe.steps
-            if last or (recipe.sample_every and trainer.step % recipe.sample_every == 0):
-                self._sample()
-            if last or trainer.step % recipe.save_every == 0 or time.monotonic() - saved > SAVE_SECONDS:
+            tell(Progress(training.step, recipe.steps, losses, pace * (recipe.steps - training.step)))
+            last = training.step == recipe.steps
+            if last or (recipe.sample_every and training.step % recipe.sample_every == 0):
+                self.history[-1] |= training.examine(self.out)
+            if last or training.step % recipe.save_every == 0 or time.monotonic() - saved > SAVE_SECONDS:
                 self._save()
                 saved = time.monotonic()
         return self.weights
 
-    @torch.no_grad()
-    def _sample(self) -> None:
-        """Hear what the codec makes of recordings that are held out, at its richest point."""
-        trainer, pairs, distances = self.trainer, [], []
-        with trainer.averaged():
-            for path in self.trainer.corpus.held_out[:HELD_OUT_CLIPS]:
-                samples = load(path, SAMPLE_RATE)[:HELD_OUT_SAMPLES]
-                whole = torch.from_numpy(samples[: len(samples) // trainer.objective.hop * trainer.objective.hop])
-                if not len(whole):
-                    continue
-                x = whole[None, None].to(trainer.device)
-                output = reconstruct(trainer.network, x, None).output
-                distances.append(float(trainer.objective.mel(output, x)))
-                pairs.append((x[0, 0].cpu().numpy(), output[0, 0].cpu().numpy()))
-        if pairs:
-            self.history[-1]["held-out mel"] = sum(distances) / len(distances)
-            pictures.samples(pairs, SAMPLE_RATE, self.out / "samples", trainer.step)
-
     def _save(self) -> None:
-        trainer = self.trainer
+        training = self.training
         rows = "".join(json.dumps(row) + "\n" for row in self.history)
         (self.out / "losses.jsonl").write_text(rows, "utf-8")
-        state.save(self.out, {**trainer.identity(), **trainer.state(), "seconds": self.seconds})
+        state.save(self.out, {**training.identity(), **training.state(), "seconds": self.seconds})
         pictures.curves(self.history, self.out / "losses.png")
-        trained = {**trainer.network.state_dict(), **trainer.averages}
-        state.export(trainer.codec.network(0), trained, self.weights, self._facts())
+        state.export(training.trained(), self.weights, self._facts())
 
     def _facts(self) -> dict[str, str]:
         from importlib.metadata import version
 
-        trainer = self.trainer
+        training = self.training
         return {
-            "codec": trainer.codec.card.name, "steps": str(trainer.step), "data": self.data.resolve().name,
-            "data_seconds": f"{trainer.corpus.seconds:.1f}", "recordings": str(len(trainer.corpus.files)),
-            "seconds": f"{self.seconds:.1f}", "hardware": state.hardware(trainer.device), "seed": str(trainer.seed),
-            "licence": trainer.recipe.licence, "torch": version("torch"),
-            "recipe": json.dumps(trainer.identity()["recipe"]),
+            **training.facts(), "steps": str(training.step), "data": self.data.resolve().name,
+            "seconds": f"{self.seconds:.1f}", "hardware": state.hardware(training.device), "seed": str(training.seed),
+            "licence": training.recipe.licence, "torch": version("torch"),
+            "recipe": json.dumps(training.identity()["recipe"]),
         }  # fmt: skip

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from codecbench.errors import UsageError
 from codecbench.models.training.data import Augmentation
+from codecbench.models.training.student import LMRecipe
 
 MelName = Literal["dac", "encodec", "soundstream", "hifigan"]
 DiscriminatorName = Literal[
@@ -46,7 +47,9 @@ class Recipe:
         frozen_from: Part of the steps after which encoder and codebooks stay as they are: AudioDec's second stage.
         quantised_from: Part of the steps before which frames pass as they are. A network that is quantised from the
             start may never find a use for its frames: codebooks do not keep up with an encoder that learns fast.
-        start: What the network begins as: a ``transform`` (see `codecbench.models.training.transform`) or ``noise``.
+        start: What the network begins as: a ``transform`` (see `codecbench.models.training.transform`), ``noise``, or a
+            trained one: a small codec by its name, or the file of its weights. Its codebooks start anew, from the new
+            data.
         codebooks: They learn by ``averages`` or by ``gradient`` (DAC's always do).
         codebook_decay: Of the averages.
         dead_below: An entry is replaced when fewer frames take it than this part of an even share.
@@ -78,7 +81,7 @@ class Recipe:
     discriminator_share: float = 1.0
     frozen_from: float = 1.0
     quantised_from: float = 0.05
-    start: Literal["transform", "noise"] = "transform"
+    start: str = "transform"
     codebooks: Literal["averages", "gradient"] = "averages"
     codebook_decay: float = 0.99
     dead_below: float = 0.4
@@ -103,6 +106,19 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain JSON values."""
         return asdict(self)
+
+    def problems(self) -> dict[str, bool]:
+        """What must hold of the values, and whether it does."""
+        shares = (self.adversarial_from, self.frozen_from, self.quantised_from, self.discriminator_share)
+        return {
+            "steps, batch and save_every are at least 1": min(self.steps, self.batch, self.save_every) >= 1,
+            "seconds is above 0": self.seconds > 0,
+            f"weights are of {', '.join(LOSSES)}": not self.weights.keys() - set(LOSSES),
+            "parts of the steps, shares and probabilities are from 0 to 1": all(
+                0 <= part <= 1 for part in (*shares, self.dropout_share, self.augmentation.mixing)
+            ),
+            "speed is above 0": self.augmentation.speed[0] > 0,
+        }
 
 
 LOSSES = ("waveform", "mel", "stft", "adversarial", "features", "commitment", "codebook", "distillation")
@@ -151,7 +167,10 @@ else for as long as such short trainings last. The papers' forms can be asked fo
 """
 
 
-def adapted(recipe: Recipe, path: Path | None, **changes: Any) -> Recipe:
+AnyRecipe = TypeVar("AnyRecipe", bound=Recipe | LMRecipe)
+
+
+def adapted(recipe: AnyRecipe, path: Path | None, **changes: Any) -> AnyRecipe:
     """`recipe` with what the YAML file at `path` and `changes` (but for None) say otherwise.
 
     Weights are changed one by one: those of losses that are not named stay.
@@ -161,12 +180,12 @@ def adapted(recipe: Recipe, path: Path | None, **changes: Any) -> Recipe:
     """
     given = {**(_read(path) if path else {}), **{name: value for name, value in changes.items() if value is not None}}
     source = str(path) if path else "the options"
-    if unknown := sorted(given.keys() - recipe.to_json().keys()):
-        raise UsageError(f"{source}: unknown setting {', '.join(unknown)}; known are {', '.join(recipe.to_json())}")
+    known = recipe.to_json()
+    if unknown := sorted(given.keys() - known.keys()):
+        raise UsageError(f"{source}: unknown setting {', '.join(unknown)}; known are {', '.join(known)}")
     if isinstance(given.get("weights"), dict):
-        given["weights"] = {**recipe.weights, **given["weights"]}
-    merged = replace(recipe, **given)
-    return _checked(merged, source)
+        given["weights"] = {**known["weights"], **given["weights"]}
+    return _checked(replace(recipe, **given), source)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -181,26 +200,15 @@ def _read(path: Path) -> dict[str, Any]:
     return settings
 
 
-def _checked(recipe: Recipe, source: str) -> Recipe:
+def _checked(recipe: AnyRecipe, source: str) -> AnyRecipe:
     from pydantic import TypeAdapter, ValidationError
 
-    values = recipe.to_json()
     try:
-        checked = TypeAdapter(Recipe).validate_python(values)
+        checked = TypeAdapter(type(recipe)).validate_python(recipe.to_json())
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"{source}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    problems = {
-        "steps, batch and save_every are at least 1": min(checked.steps, checked.batch, checked.save_every) >= 1,
-        "seconds is above 0": checked.seconds > 0,
-        f"weights are of {', '.join(LOSSES)}": not checked.weights.keys() - set(LOSSES),
-        "parts of the steps, shares and probabilities are from 0 to 1": all(
-            0 <= part <= 1 for part in (checked.adversarial_from, checked.frozen_from, checked.quantised_from,
-                                        checked.discriminator_share, checked.dropout_share, checked.augmentation.mixing)
-        ),
-        "speed is above 0": checked.augmentation.speed[0] > 0,
-    }  # fmt: skip
-    for rule, holds in problems.items():
+    for rule, holds in checked.problems().items():
         if not holds:
             raise UsageError(f"{source}: {rule}")
     return checked

@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from codecbench.errors import UsageError
+from codecbench import weights
+from codecbench.errors import InvalidSystem, UsageError
 from codecbench.models.blocks.conv import fold_weight_norm
 
 CHECKPOINT = "checkpoint.pt"
@@ -56,22 +58,39 @@ def _difference(one: object, other: object) -> str:
     return f"{one}, not {other}"
 
 
-def export(network: nn.Module, trained: Mapping[str, Tensor], path: Path, facts: Mapping[str, str]) -> None:
-    """Write the `trained` tensors to `path` as a codec loads them: without weight norms, in half precision.
+def export(network: nn.Module, path: Path, facts: Mapping[str, str]) -> None:
+    """Write `network` to `path` as its system loads it: without weight norms, which it loses, in half precision.
 
-    They are put into `network`, which has their shapes. A card in Markdown is written beside the file.
+    A card in Markdown is written beside the file.
     """
     from safetensors.torch import save_file
 
-    network.load_state_dict({name: tensor for name, tensor in trained.items() if ".averages." not in name})
     fold_weight_norm(network)
     part = path.with_suffix(".part")
     save_file({name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}, part, dict(facts))
     os.replace(part, path)  # noqa: PTH105
     lines = "".join(f"| {name.replace('_', ' ')} | {value} |\n" for name, value in facts.items() if name != "recipe")
     recipe = json.dumps(json.loads(facts["recipe"]), indent=1)
-    card = f"# {facts['codec']}\n\n| | |\n|---|---|\n{lines}\nThe recipe:\n\n```json\n{recipe}\n```\n"
+    card = f"# {path.stem}\n\n| | |\n|---|---|\n{lines}\nThe recipe:\n\n```json\n{recipe}\n```\n"
     path.with_suffix(".md").write_text(card, encoding="utf-8")
+
+
+def fill(network: nn.Module, exported: Mapping[str, Tensor], source: Path) -> None:
+    """Put tensors that `export` wrote into a `network` that is to be trained on, with its weight norms.
+
+    Raises:
+        InvalidSystem: They are another network's; `source` says where they are from.
+    """
+    folded = {name: value.float() for name, value in exported.items()}
+    for place, module in network.named_modules():
+        if parametrize.is_parametrized(module, "weight"):
+            whole = folded.pop(f"{place}.weight", None)
+            if whole is None or whole.shape != module.weight.shape:
+                raise InvalidSystem(f"{source} does not fit the model: {place}.weight is missing or of another shape")
+            with torch.no_grad():
+                module.weight = whole  # the norm and the direction that make it up
+    normalised = {name: value for name, value in network.state_dict().items() if ".parametrizations." in name}
+    weights.load_state(network, {**normalised, **folded}, source)
 
 
 def hardware(device: torch.device) -> str:

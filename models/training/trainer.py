@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from codecbench.errors import CodecbenchError
+from codecbench import weights
+from codecbench.errors import CodecbenchError, UsageError
 from codecbench.models.blocks.learning import MovingAverage
-from codecbench.models.small import HOP, SAMPLE_RATE, Small, enliven
-from codecbench.models.training import transform
+from codecbench.models.small import FOLDER, HOP, SAMPLE_RATE, SYSTEMS, Small, enliven
+from codecbench.models.training import pictures, state, transform
 from codecbench.models.training.balancer import Balancer
-from codecbench.models.training.data import Corpus
+from codecbench.models.training.data import Corpus, load
 from codecbench.models.training.dropout import QuantiserDropout
+from codecbench.models.training.learning import Averages, Learner, course, seeded
 from codecbench.models.training.losses import tell_apart
 from codecbench.models.training.objective import Objective, Pass, jury, reconstruct
 from codecbench.models.training.recipe import Recipe
 
+HELD_OUT_CLIPS, HELD_OUT_SAMPLES = 4, 4 * SAMPLE_RATE
 STARTING_BATCHES = 24
 """As many hold three frames for each of 1024 entries, at 128 a batch."""
 
@@ -34,30 +36,6 @@ STARTING_BATCHES = 24
 def piece_length(recipe: Recipe) -> int:
     """Samples of a piece: whole frames."""
     return max(1, round(recipe.seconds * SAMPLE_RATE / HOP)) * HOP
-
-
-@dataclass
-class Learner:
-    """A module that learns, its optimiser, and the largest norm of its gradient."""
-
-    parameters: list[nn.Parameter]
-    rate: float
-    betas: tuple[float, float]
-    clip: float
-
-    def __post_init__(self) -> None:
-        # No optimiser takes an empty list, and a recipe may have no discriminators.
-        self.optimiser = torch.optim.AdamW(self.parameters or [torch.zeros(1)], self.rate, self.betas)
-
-    def step(self, course: float) -> float:
-        """Follow the gradient at `course` times the learning rate; return the gradient's norm, which may be none."""
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.clip))
-        if math.isfinite(norm):
-            for group in self.optimiser.param_groups:
-                group["lr"] = self.rate * course
-            self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-        return norm
 
 
 class Trainer:
@@ -73,17 +51,16 @@ class Trainer:
 
     def __init__(self, codec: type[Small], recipe: Recipe, corpus: Corpus, device: torch.device, seed: int) -> None:
         self.codec, self.recipe, self.corpus, self.device, self.seed = codec, recipe, corpus, device, seed
-        self.step = 0
+        self.name, self.step = codec.card.name, 0
         network: Any = codec.network(seed)
         enliven(network, seed)  # as built, a network gives little but its biases, and all frames take a few codes
-        if recipe.start == "transform":
-            transform.begin(network)
+        begin(network, recipe.start)
         _learn(network.quantiser, recipe, codec.card.streams[0].codebook_size)
         self.network: Any = network.to(device)
-        with _seeded(seed, -1):
+        with seeded(seed, -1):
             self.objective = Objective(recipe, SAMPLE_RATE, HOP, _dimension(network)).to(device)
             self.jury = jury(recipe).to(device)
-        self.averages = {name: value.detach().clone() for name, value in network.named_parameters()}
+        self.averages = Averages(network, recipe.averaging)
         self.balancer = Balancer(recipe.weights)
         self.dropout = QuantiserDropout(recipe.dropout_share, recipe.dropout_choices, recipe.dropout_together)
         self.player = Learner(
@@ -104,7 +81,7 @@ class Trainer:
         step, recipe = self.step, self.recipe
         batch, files = self.corpus.batch(step, recipe.batch)
         x = batch.to(self.device)
-        with _seeded(self.seed, step) as generator:
+        with seeded(self.seed, step) as generator:
             numbers = self.dropout.draw(recipe.batch, len(self.codec.card.streams), generator).to(self.device)
             frozen = step >= recipe.frozen_from * recipe.steps
             self._set_modes(frozen)
@@ -126,7 +103,7 @@ class Trainer:
                 f"{' and '.join(bad)} became no number at step {step} on {names}: look at these recordings, or set "
                 "`learning_rate` lower"
             )
-        self._average()
+        self.averages.follow(step)
         self.step += 1
         return values
 
@@ -176,39 +153,49 @@ class Trainer:
 
     def _course(self, start: int) -> float:
         """Part of the learning rate in this step, of a course that begins at the step `start`."""
-        done, whole = self.step - start, max(1, self.recipe.steps - start)
-        growth = min(1.0, (done + 1) / max(1, self.recipe.warm_up))
-        return growth * (0.55 + 0.45 * math.cos(math.pi * min(1.0, done / whole)))
+        return course(self.step - start, self.recipe.steps - start, self.recipe.warm_up)
 
     @torch.no_grad()
-    def _average(self) -> None:
-        # At first the average follows closely, so that the random weights are soon forgotten.
-        decay = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
-        for name, value in self.network.named_parameters():
-            self.averages[name].lerp_(value, 1 - decay)
+    def examine(self, out: Path) -> dict[str, float]:
+        """Hear what the codec makes of recordings that are held out, at its richest point; samples go into `out`."""
+        pairs, distances = [], []
+        with self.averages.applied():
+            for path in self.corpus.held_out[:HELD_OUT_CLIPS]:
+                samples = load(path, SAMPLE_RATE)[:HELD_OUT_SAMPLES]
+                whole = torch.from_numpy(samples[: len(samples) // self.objective.hop * self.objective.hop])
+                if not len(whole):
+                    continue
+                x = whole[None, None].to(self.device)
+                output = reconstruct(self.network, x, None).output
+                distances.append(float(self.objective.mel(output, x)))
+                pairs.append((x[0, 0].cpu().numpy(), output[0, 0].cpu().numpy()))
+        if not pairs:
+            return {}
+        pictures.samples(pairs, SAMPLE_RATE, out / "samples", self.step)
+        return {"held-out mel": sum(distances) / len(distances)}
 
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Within, the network has its averaged parameters and is not in training."""
-        kept = {name: value.detach().clone() for name, value in self.network.named_parameters()}
-        self._put(self.averages)
-        self.network.eval()
-        try:
-            yield
-        finally:
-            self._put(kept)
+    def trained(self) -> nn.Module:
+        """A network with the averaged parameters, and without what only training needs."""
+        network = self.codec.network(0)
+        kept = self.network.state_dict().items()
+        network.load_state_dict({name: tensor for name, tensor in kept if ".averages." not in name})
+        self.averages.put(network)
+        return network
 
-    @torch.no_grad()
-    def _put(self, values: Mapping[str, Tensor]) -> None:
-        for name, parameter in self.network.named_parameters():
-            parameter.copy_(values[name])
+    def facts(self) -> dict[str, str]:
+        """What a card says of the codec and its data."""
+        files = self.corpus.files
+        return {
+            "codec": self.name, "data_seconds": f"{self.corpus.seconds:.1f}", "recordings": str(len(files)),
+        }  # fmt: skip
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs to go on from here."""
         return {
             "step": self.step, "network": self.network.state_dict(), "objective": self.objective.state_dict(),
             "jury": self.jury.state_dict(), "player": self.player.optimiser.state_dict(),
-            "judges": self.judges.optimiser.state_dict(), "averages": self.averages, "balancer": self.balancer.state(),
+            "judges": self.judges.optimiser.state_dict(), "averages": self.averages.values,
+            "balancer": self.balancer.state(),
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -219,15 +206,31 @@ class Trainer:
         self.jury.load_state_dict(state["jury"])
         self.player.optimiser.load_state_dict(state["player"])
         self.judges.optimiser.load_state_dict(state["judges"])
-        self.averages = {name: value.to(self.device) for name, value in state["averages"].items()}
+        self.averages.restore(state["averages"])
         self.balancer.restore(state["balancer"])
 
     def identity(self) -> dict[str, Any]:
         """What makes two trainings the same one."""
         return {
-            "codec": self.codec.card.name, "recipe": json.loads(json.dumps(self.recipe.to_json())), "seed": self.seed,
+            "codec": self.name, "recipe": json.loads(json.dumps(self.recipe.to_json())), "seed": self.seed,
             "data": f"{len(self.corpus.files)} recordings, {self.corpus.seconds:.2f} s",
         }  # fmt: skip
+
+
+def begin(network: Any, start: str) -> None:
+    """Give `network` its first weights, as a recipe's `start` says.
+
+    Raises:
+        UsageError: There are no such weights.
+        InvalidSystem: They are another network's.
+    """
+    if start == "transform":
+        transform.begin(network)
+    elif start != "noise":
+        path = FOLDER / f"{start}.safetensors" if start in {system.card.name for system in SYSTEMS} else Path(start)
+        if not path.is_file():
+            raise UsageError(f"start: '{start}' is neither transform, noise, a small codec with weights, nor a file")
+        state.fill(network, weights.read_state_dict(path), path)
 
 
 def _learn(quantiser: Any, recipe: Recipe, size: int) -> None:
@@ -242,12 +245,3 @@ def _dimension(network: Any) -> int:
     """Channels of the latent frames."""
     net = network.net
     return int(net.dimension if hasattr(net, "dimension") else net.encoder.dimension)
-
-
-@contextmanager
-def _seeded(seed: int, step: int) -> Iterator[torch.Generator]:
-    """Within, torch's random state depends on `seed` and `step` alone, as the generator does."""
-    mixed = (seed * 1_000_003 + step + 1) % (1 << 63)
-    with torch.random.fork_rng():
-        torch.manual_seed(mixed)
-        yield torch.Generator().manual_seed(mixed)
