@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -19,8 +19,9 @@ from codecbench.benchmark.coding import SystemFailure, call, codec_input
 from codecbench.benchmark.datasets.base import Asked, Dataset, Utterance
 from codecbench.benchmark.resources import PeakMemory
 from codecbench.benchmark.responses import first_audio, one_likelihood, one_response
-from codecbench.models.base import Card, Likelihood, Request, Response, Sampling, SpeechLM
+from codecbench.models.base import Card, Likelihood, Request, Response, Sampling, SpeechLM, Task
 from codecbench.models.limits import GIVES_TEXT
+from codecbench.recording import DataError
 
 MARGIN_SECONDS = 2.0
 """An answer may be twice as long as the truth, and so much more."""
@@ -53,6 +54,7 @@ class Answer:
         first_audio: Seconds to the first audio of a model that streams; None otherwise, and where it was not measured.
         memory_mb: By how much the process grew, at its peak.
         likelihood: Of the truth; None where it was not asked for.
+        pair: The likelihoods of the better and the worse recording of a pair, of which nothing else was asked.
     """
 
     output: Audio | None
@@ -63,6 +65,7 @@ class Answer:
     first_audio: float | None = None
     memory_mb: float | None = None
     likelihood: Likelihood | None = None
+    pair: tuple[Likelihood, Likelihood] | None = None
 
 
 def request_of(dataset: Dataset, utterance: Utterance, truth: Clip, card: Card) -> tuple[Request, float]:
@@ -81,10 +84,12 @@ def request_of(dataset: Dataset, utterance: Utterance, truth: Clip, card: Card) 
     prompt = prompt_of(dataset, utterance, truth)
     reference = _load(dataset, utterance, asked.reference)
     request = Request(
-        asked.task, asked.text or None, codec_input(prompt, card) if prompt else None, asked.prompt_transcript or None,
-        codec_input(reference, card) if reference else None, utterance.language or None, asked.source_language or None,
+        cast("Task", asked.task), asked.text or None, codec_input(prompt, card) if prompt else None,
+        asked.prompt_transcript or None, codec_input(reference, card) if reference else None,
+        utterance.language or None, asked.source_language or None,
     )  # fmt: skip
-    rest = truth.duration - asked.prompt_seconds if asked.prompt_seconds else 2 * truth.duration + MARGIN_SECONDS
+    own = asked.prompt_seconds if asked.prompt is None else 0.0
+    rest = truth.duration - own if own else 2 * truth.duration + MARGIN_SECONDS
     return request, asked.max_seconds or max(rest, 1 / truth.sample_rate)
 
 
@@ -97,9 +102,27 @@ def prompt_of(dataset: Dataset, utterance: Utterance, truth: Clip) -> Clip | Non
     asked = utterance.asked
     if asked is None:
         return None
-    if asked.prompt_seconds:
-        return Clip(truth.samples[:, : round(asked.prompt_seconds * truth.sample_rate)], truth.sample_rate)
-    return _load(dataset, utterance, asked.prompt) or (truth if asked.task in GIVES_TEXT else None)
+    heard = _load(dataset, utterance, asked.prompt)
+    if heard is None:
+        heard = truth if asked.prompt_seconds or asked.task in GIVES_TEXT else None
+    if heard is None or not asked.prompt_seconds:
+        return heard
+    first, count = (round(seconds * heard.sample_rate) for seconds in (asked.prompt_start, asked.prompt_seconds))
+    if first >= heard.length:
+        raise DataError(f"the prompt of '{utterance.id}' begins at {asked.prompt_start} s, after its recording's end")
+    return Clip(heard.samples[:, first : first + count], heard.sample_rate)
+
+
+def contrast_of(dataset: Dataset, utterance: Utterance) -> Clip:
+    """The worse recording of the pair `utterance`.
+
+    Raises:
+        DataError: It cannot be read, or `utterance` is no pair.
+    """
+    worse = _load(dataset, utterance, utterance.asked.contrast if utterance.asked else None)
+    if worse is None:
+        raise DataError(f"'{utterance.id}' is no pair")
+    return worse
 
 
 def _load(dataset: Dataset, utterance: Utterance, path: Path | None) -> Clip | None:
@@ -134,6 +157,22 @@ def answer(
     except SystemFailure as failure:
         return failure
     return replace(found, first_audio=soonest, memory_mb=memory.growth_mb(), likelihood=likelihood)
+
+
+def weigh(model: SpeechLM, card: Card, better: Clip, worse: Clip) -> Answer | SystemFailure:
+    """Have `model` say how likely it finds both clips of a pair, at the rate and channels of `card`."""
+    hosted = model if isinstance(model, HostedLM) else None
+    if hosted:
+        hosted.begin_item()
+    try:
+        with PeakMemory(hosted.process() if hosted else None) as memory:
+            started = time.perf_counter()
+            first, second = (one_likelihood(call(model.loglikelihood, [clip])) for clip in (better, worse))
+            seconds = time.perf_counter() - started
+    except SystemFailure as failure:
+        return failure
+    rate, tokens, grown = card.sample_rate or 0, first.tokens + second.tokens, memory.growth_mb()
+    return Answer(None, rate, None, tokens, seconds, memory_mb=grown, pair=(first, second))
 
 
 def _first_audio(model: SpeechLM, request: Request, sampling: Sampling) -> float:

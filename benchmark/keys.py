@@ -11,6 +11,7 @@ from typing import Any
 from codecbench.audio import resampler_signature
 from codecbench.benchmark import coding, provenance
 from codecbench.benchmark.cache import canonical
+from codecbench.benchmark.datasets.base import asked_of
 from codecbench.benchmark.plan import Plan, PlannedSystem
 from codecbench.download import sha256_of
 from codecbench.metrics import alignment as aligning
@@ -23,14 +24,11 @@ class Keys:
     """The keys of one plan."""
 
     def __init__(self, plan: Plan) -> None:
-        self._references = {
-            (planned.name, utterance.id): {
-                "audio": checked.digest, "transcript": utterance.transcript, "language": utterance.language,
-                "domain": utterance.domain, "task": planned.dataset.task,
-            }
+        self._utterances = {
+            (planned.name, utterance.id): (planned.dataset.task, utterance, checked)
             for planned in plan.datasets.values()
             for utterance, checked in zip(planned.dataset.utterances, planned.checked, strict=True)
-        }  # fmt: skip
+        }
         self._systems: dict[str, dict[str, Any]] = {}
         here = Path(__file__)
         self._scoring, self._probing = (sha256_of(here.with_name(name)) for name in ("scoring.py", "probe.py"))
@@ -38,22 +36,30 @@ class Keys:
     def item(self, system: PlannedSystem, point: OperatingPoint, dataset: str, utterance: str) -> dict[str, Any]:
         """Of what `system` makes of one recording at `point`."""
         at = system.richest if system.card.nested else point
-        clip = self._references[dataset, utterance]["audio"]
+        clip = self._utterances[dataset, utterance][2].digest
         return {**self._system(system), "what": "coded", "point": point.name, "encoded_at": at.name, "clip": clip}
 
     def corpus(self, system: PlannedSystem, dataset: str, utterances: Sequence[str]) -> dict[str, Any]:
         """Of what is known of `system` on `dataset` after its probes, which are `utterances`."""
         return {
             **self._system(system), "what": "corpus", "points": [point.name for point in system.points],
-            "clips": [self._references[dataset, name]["audio"] for name in utterances], "probing": self._probing,
+            "clips": [self._utterances[dataset, name][2].digest for name in utterances], "probing": self._probing,
             "alignment": provenance.source_digest(Path(aligning.__file__)),
         }  # fmt: skip
 
     def values(self, dataset: str, utterance: str, output: str, alignment: Alignment) -> dict[str, Any]:
         """Of the values of an output with the digest `output`."""
         return {
-            "what": "values", "reference": self._references[dataset, utterance], "output": output,
+            "what": "values", "reference": self._reference(dataset, utterance), "output": output,
             "alignment": list(astuple(alignment)), "scoring": self._scoring, "environment": provenance.environment(),
+        }  # fmt: skip
+
+    def _reference(self, dataset: str, utterance: str) -> dict[str, Any]:
+        task, facts, checked = self._utterances[dataset, utterance]
+        asked = {"asked": asked_of(facts)} if task else {}
+        return {
+            "audio": checked.digest, "transcript": facts.transcript, "language": facts.language, "domain": facts.domain,
+            "task": task, **asked,
         }  # fmt: skip
 
     def _system(self, system: PlannedSystem) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from codecbench.benchmark.cache import DiskCache
-from codecbench.benchmark.datasets.base import Checked, Dataset, fingerprint
+from codecbench.benchmark.datasets.base import PAIRS, Checked, Dataset, fingerprint
 from codecbench.benchmark.datasets.checked import check_changed
 from codecbench.benchmark.datasets.registry import open_dataset
 from codecbench.benchmark.isolation.describe import Described, describe
@@ -122,12 +122,14 @@ class Plan:
     def pairs(self) -> Iterable[tuple[PlannedSystem, PlannedDataset]]:
         """The systems and datasets that suit each other.
 
-        A language model takes requests of its tasks; a codec takes what has audio for its answer.
+        A language model takes requests of its tasks, and pairs if it gives likelihoods; a codec takes what has audio
+        for its answer.
         """
         for system in self.systems.values():
+            takes = (*system.card.tasks, *([PAIRS] if system.card.likelihood else []))
             for planned in self.datasets.values():
                 task = planned.dataset.task
-                if task in system.card.tasks if system.generates else task not in GIVES_TEXT:
+                if task in takes if system.generates else task not in (*GIVES_TEXT, PAIRS):
                     yield system, planned
 
     def watched(self) -> tuple[Path, ...]:
@@ -258,7 +260,9 @@ def _check_tasks(plan: Plan, sweep: Sweep) -> None:
     tasks = (f"{name} ({planned.dataset.task or 'no requests'})" for name, planned in plan.datasets.items())
     for label, system in plan.systems.items():
         if label not in suited:
-            has = f"its tasks are {', '.join(system.card.tasks)}" if system.generates else "a codec gives no text"
+            has = "a codec gives no text, and no likelihood"
+            if system.generates:
+                has = f"its tasks are {', '.join(system.card.tasks)}"
             raise UsageError(f"'{label}' suits no dataset of this sweep: {has}; the datasets are {', '.join(tasks)}")
 
 

@@ -90,4 +90,4 @@ def _identity(name: str, plan: Plan) -> str:
 
 
 def _plain(value: Value) -> list[Any]:
-    return [value.status, value.reason, value.value, value.weight, dict(value.texts)]
+    return [value.status, value.reason, value.value, value.weight, dict(value.texts), value.material]

@@ -17,6 +17,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from codecbench.benchmark.cache import DiskCache
+from codecbench.benchmark.corpus import share_out
 from codecbench.benchmark.evidence import evidence_rows
 from codecbench.benchmark.plan import Cell, Plan
 from codecbench.benchmark.store import RETRIED, RunStore
@@ -73,6 +75,7 @@ def write_results(plan: Plan, store: RunStore) -> Tally:
     """Write the tables, cell by cell: what is in memory is a cell's rows, without its histograms of tokens."""
     tally, folder = Tally(), store.folder
     signatures = {name: metrics.find(name).signature() for name in sorted(plan.metrics)}
+    shares = DiskCache(plan.cache)
     # The points of a nested codec, which follow each other, share their histograms.
     merge = lru_cache(maxsize=len(plan.datasets))(partial(_merge, store))
     with (
@@ -82,6 +85,7 @@ def write_results(plan: Plan, store: RunStore) -> Tally:
     ):
         for cell in sorted(plan.cells()):
             items = _read_cell(plan, store, cell)
+            share_out(items, signatures, shares)
             names = sorted(utterance.id for utterance in plan.datasets[cell[2]].dataset.utterances)
             corpus = bisect_left(names, CORPUS)
             results.add(_item_columns(cell, names[:corpus], items, signatures, tally))

@@ -12,13 +12,14 @@ from codecbench.audio import Clip, fit_length, resample
 from codecbench.benchmark.asking import Answer, prompt_of
 from codecbench.benchmark.coding import Coded
 from codecbench.benchmark.datasets.base import Utterance, digest_of
-from codecbench.benchmark.datasets.requests import KEEPS_TIME, comparable
+from codecbench.benchmark.datasets.requests import KEEPS_TIME, ListTask, comparable
 from codecbench.benchmark.plan import Plan, Verdict
 from codecbench.errors import InfrastructureError
 from codecbench.metrics import registry as metrics
 from codecbench.metrics.base import (
     Alignment,
     Cache,
+    Likely,
     Metric,
     Output,
     Reference,
@@ -28,7 +29,7 @@ from codecbench.metrics.base import (
     undefined_reason,
 )  # fmt: skip
 from codecbench.metrics.tokens import encode_histograms
-from codecbench.models.base import Codes, Task
+from codecbench.models.base import Codes, Likelihood
 
 KEPT_REFERENCES = 64
 """References that a worker keeps, each with everything computed from it: about 1 MB for a few seconds."""
@@ -73,6 +74,7 @@ class References:
                 clip.samples[0], clip.sample_rate, transcript=facts.transcript, language=facts.language,
                 domain=facts.domain, comparable=comparable(source.task), cache=self._cache,
                 prompt=Signal(prompt.samples[0], prompt.sample_rate, self._cache) if prompt else None,
+                text=facts.asked.text if facts.asked else "",
             )  # fmt: skip
             self._kept[key] = (clip, reference)
             if len(self._kept) > KEPT_REFERENCES:
@@ -113,8 +115,7 @@ class Scorer:
 
     def row(self, facts: Mapping[str, Any], values: Mapping[str, Value]) -> dict[str, Any]:
         """The part of a row that comes from an item of which `facts_of` says `facts`, and that has `values`."""
-        texts = {name: text for metric in self.metrics for name, text in values[metric.name].texts.items()}
-        return {**facts, "tokens": "", "texts": texts, "values": _to_json(values)}
+        return {**facts, "tokens": "", **_columns({metric.name: values[metric.name] for metric in self.metrics})}
 
     def _codec_frame(self, coded: Coded, reference: Reference, alignment: Alignment) -> tuple[Reference, Output]:
         """The pair at the codec's own rate; the reference is kept with the one it comes from."""
@@ -128,7 +129,7 @@ class Scorer:
         )  # fmt: skip
         return at_codec, Output(coded.output, rate, alignment=alignment, cache=self._cache)
 
-    def answered(self, answer: Answer, reference: Reference, task: Task) -> dict[str, Any]:
+    def answered(self, answer: Answer, reference: Reference, task: ListTask | None) -> dict[str, Any]:
         """The part of a row that comes from an answer to a request of `task`."""
         given = np.zeros(0, np.float32) if answer.output is None else answer.output
         samples = resample(given, answer.sample_rate, reference.sample_rate)
@@ -137,13 +138,13 @@ class Scorer:
         likelihood = answer.likelihood
         output = Output(
             samples, reference.sample_rate, text=answer.text, cache=self._cache,
-            bits_per_second=likelihood.bits_per_second if likelihood else None,
+            bits_per_second=likelihood.bits_per_second if likelihood else None, continues=task == "continuation",
+            pair=(_likely(answer.pair[0]), _likely(answer.pair[1])) if answer.pair else None,
         )  # fmt: skip
         values = {metric.name: evaluate(metric, reference, output) for metric in self.metrics}
         return {
             "timing": [answer.seconds, None, answer.memory_mb, answer.first_audio, answer.tokens],
-            "texts": {name: text for value in values.values() for name, text in value.texts.items()},
-            "values": _to_json(values),
+            **_columns(values),
         }
 
     def not_coded(self, reference: Reference, verdict: Verdict) -> dict[str, Any]:
@@ -184,6 +185,17 @@ def facts_of(coded: Coded) -> dict[str, Any]:
 def tokens_of(codes: Codes) -> str:
     """The histograms of the item's streams, as text."""
     return encode_histograms(codes.streams)
+
+
+def _columns(values: Mapping[str, Value]) -> dict[str, Any]:
+    """Values, their texts, and what items add to values of the corpus, as parts of a row."""
+    material = {name: value.material for name, value in values.items() if value.material is not None}
+    texts = {name: text for value in values.values() for name, text in value.texts.items()}
+    return {"texts": texts, "values": _to_json(values), **({"material": material} if material else {})}
+
+
+def _likely(likelihood: Likelihood) -> Likely:
+    return likelihood.nats, likelihood.tokens, likelihood.seconds
 
 
 def _to_json(values: Mapping[str, Value]) -> dict[str, list[Any]]:

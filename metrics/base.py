@@ -9,7 +9,7 @@ other exception is an error of ours. No function returns a number in place of a 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 Direction = Literal["higher", "lower", "none"]
 Status = Literal["ok", "undefined", "failed", "error", "missing"]
-Comparison = Literal["samples", "sounds", "texts", "likelihoods"]
+Comparison = Literal["samples", "sounds", "texts", "likelihoods", "pairs"]
+Likely = tuple[float, int, float]
+"""A log-likelihood in nats, over so many tokens, of so many seconds."""
 SIGNALS: frozenset[Comparison] = frozenset({"samples", "sounds"})
 """What can be compared of a recording and its decoded version."""
 ANY_DOMAIN = frozenset({"speech", "music", "sound"})
@@ -67,7 +69,7 @@ class Signal:
             raise ValueError(f"a signal is float32 [T], got {samples.dtype} {list(samples.shape)}")
         self.samples = samples
         self.sample_rate = sample_rate
-        self._cache = cache
+        self.cache = cache
         self._memo: dict[str, Any] = {}
 
     @property
@@ -109,11 +111,11 @@ class Signal:
         full = {**key, "audio": self.digest}
 
         def look_up() -> T:
-            known = None if self._cache is None else self._cache.get(full)
+            known = None if self.cache is None else self.cache.get(full)
             if known is None:
                 known = compute()
-                if self._cache is not None:
-                    self._cache.put(full, known)
+                if self.cache is not None:
+                    self.cache.put(full, known)
             return cast("T", known)
 
         return self.memo(repr(sorted(full.items())), look_up)
@@ -131,17 +133,18 @@ class Reference(Signal):
     """The original, with what the dataset knows of it. `language` is a BCP 47 tag; unknown facts are empty.
 
     `comparable` says what can be compared of it and an output, see `Metric.compares`; `prompt` is what a language model
-    hears (None where nothing is asked).
+    hears (None where nothing is asked), `text` what it is to say, translate or depict.
     """
 
     def __init__(
         self, samples: Audio, sample_rate: int, *, transcript: str = "", language: str = "",
         domain: str = "speech", comparable: frozenset[Comparison] = SIGNALS, prompt: Signal | None = None,
-        cache: Cache | None = None,
+        text: str = "", cache: Cache | None = None,
     ) -> None:  # fmt: skip
         super().__init__(samples, sample_rate, cache)
         self.comparable = comparable
         self.prompt = prompt
+        self.text = text
         self.transcript = transcript
         self.language = language
         self.domain = domain
@@ -163,17 +166,22 @@ class Alignment:
 class Output(Signal):
     """What a system made of a reference, at the same rate; as long as the reference, unless it is an answer.
 
-    `text` is an answer that is a text; `bits_per_second` is how unlikely the reference is to a language model.
+    `text` is an answer that is a text; `bits_per_second` is how unlikely the reference is to a language model; `pair`
+    is how likely it finds the better and the worse recording of a pair. `continues` says that the output begins where
+    the prompt ends, and does not hold it.
     """
 
     def __init__(
         self, samples: Audio, sample_rate: int, *, alignment: Alignment | None = None, text: str | None = None,
-        bits_per_second: float | None = None, cache: Cache | None = None,
+        bits_per_second: float | None = None, pair: tuple[Likely, Likely] | None = None, continues: bool = False,
+        cache: Cache | None = None,
     ) -> None:  # fmt: skip
         super().__init__(samples, sample_rate, cache)
         self.alignment = alignment or Alignment()
         self.text = text
         self.bits_per_second = bits_per_second
+        self.pair = pair
+        self.continues = continues
 
 
 @dataclass(frozen=True)
@@ -189,14 +197,23 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Material:
+    """What one item adds to a value that only a corpus has (see `Metric.shares`): plain JSON, in `data`."""
+
+    data: Any
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Value:
-    """The outcome of a metric for one item: a value if `status` is ok, else a reason."""
+    """The outcome of a metric for one item: if `status` is ok, a value or `material`, else a reason."""
 
     status: Status
     reason: str = ""
     value: float | None = None
     weight: float = 1.0
     texts: Mapping[str, str] = field(default_factory=dict)
+    material: Any = None
 
 
 @dataclass(frozen=True)
@@ -220,19 +237,22 @@ class Metric:
         version: Raised when the metric's own code changes its values.
         compares: ``samples``: reference and output at equal times, so an answer of its own length has no value.
             ``sounds``: recordings of any lengths. ``texts``: answers that are texts. ``likelihoods``: how likely a
-            language model finds the reference.
+            language model finds the reference. ``pairs``: which recording of a pair it finds likelier.
         frame: ``system``: at the dataset's rate, resampling included. ``codec``: at the codec's own rate.
         variant: Makes the metric with another model from the text behind a colon (``wer:base``); None if it has
             no variants.
         prepare: Makes sure that everything the metric needs is there, before anything is started, or raises
             `UsageError` or `InfrastructureError`; None if it needs nothing that could be missing.
+        shares: Of a metric that has a value for a corpus alone, and whose `score` returns `Material`: maps the data of
+            all items that have some to one number each, whose mean is the corpus's value (see
+            `codecbench.metrics.corpus`). May raise `Failed`. None if `score` returns values.
     """
 
     name: str
     title: str
     unit: str
     direction: Direction
-    score: Callable[[Reference, Output], float | Score]
+    score: Callable[[Reference, Output], float | Score | Material]
     parts: Callable[[], Mapping[str, str]]
     floor: float | None = None
     perfect: float | None = None
@@ -245,6 +265,7 @@ class Metric:
     frame: Literal["system", "codec"] = "system"
     variant: Callable[[str], Metric] | None = None
     prepare: Callable[[], None] | None = None
+    shares: Callable[[Sequence[Any]], Sequence[float]] | None = None
 
     def in_codec_frame(self) -> Metric:
         """The same metric at the codec's own rate, called ``NAME@codec``."""
@@ -268,7 +289,10 @@ def undefined_reason(metric: Metric, reference: Reference) -> str:
 
     Asked for items that have no output to score: it scores the reference against itself, the best answer there is.
     """
-    best = Output(reference.samples, reference.sample_rate, text=reference.transcript, bits_per_second=0.0)
+    best = Output(
+        reference.samples, reference.sample_rate, text=reference.transcript, bits_per_second=0.0,
+        pair=((0.0, 1, 1.0), (-1.0, 1, 1.0)),
+    )  # fmt: skip
     value = evaluate(metric, reference, best)
     return value.reason if value.status == "undefined" else ""
 
@@ -284,6 +308,8 @@ def evaluate(metric: Metric, reference: Reference, output: Output) -> Value:
         return Value("failed", str(reason))
     except Exception as error:  # noqa: BLE001 - a metric's own crash is recorded as an error, never as a number
         return Value("error", f"metric({type(error).__name__}: {error})")
+    if isinstance(result, Material):
+        return Value("ok", texts=result.texts, material=result.data)
     score = result if isinstance(result, Score) else Score(float(result))
     if not np.isfinite(score.value):
         return Value("error", f"metric(returned {score.value})")

@@ -18,6 +18,7 @@ from importlib.metadata import version
 
 from codecbench.metrics.base import SPEECH, Failed, Metric, Output, Reference, Score, Undefined
 from codecbench.metrics.recognition import Unit, edits, normalise
+from codecbench.metrics.speaker import GE2E, similarity
 from codecbench.metrics.speaker import METRICS as SPEAKER
 
 
@@ -32,8 +33,7 @@ def prompt_similarity(reference: Reference, output: Output) -> float:
     if prompt is None:
         raise Undefined("no_prompt")
     heard = Reference(prompt.samples, prompt.sample_rate)
-    score = SPEAKER[0].score(heard, Output(output.at(prompt.sample_rate), prompt.sample_rate))
-    return score.value if isinstance(score, Score) else score
+    return similarity(heard, Output(output.at(prompt.sample_rate), prompt.sample_rate), GE2E)
 
 
 def duration_ratio(reference: Reference, output: Output) -> float:

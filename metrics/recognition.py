@@ -70,6 +70,19 @@ def error_rate(
     return Score(errors / count, count, texts)
 
 
+def heard_by(reference: Reference, output: Output, spec: str, unit: Unit = "words") -> tuple[str, dict[str, str]]:
+    """What the recogniser `spec` hears in the output, normalised; and as it was heard, under its name.
+
+    Raises:
+        Undefined: ``ref_silent``; ``no_language``; ``language(XX)``: the model does not know it, or it has no words.
+    """
+    if reference.silent:
+        raise Undefined("ref_silent")
+    language = _language(reference, spec, unit)
+    found = asr.transcript(output, spec, language)
+    return normalise(found, language), {f"output:{spec}" if spec else "output": found}
+
+
 def edits(expected: str, found: str, unit: Unit) -> tuple[int, int]:
     """The least number of errors that turn `expected` into `found`, and the number of units in `expected`."""
     import jiwer
@@ -119,12 +132,14 @@ def _language(reference: Reference, spec: str, unit: Unit) -> str:
 
 
 @cache
-def _parts(spec: str) -> Mapping[str, str]:
+def parts_of(spec: str) -> Mapping[str, str]:
+    """Everything that a normalised transcript by `spec` depends on, and how errors in it are counted."""
     normaliser = f"whisper-{version('openai-whisper')}"
     return {**asr.parts(spec), "norm": normaliser, "edit": f"jiwer-{version('jiwer')}", "rate": "16k"}
 
 
-def _prepare(spec: str) -> None:
+def prepare(spec: str) -> None:
+    """Raise `UsageError` or `InfrastructureError` unless the recogniser `spec` is here."""
     asr.find(spec)
 
 
@@ -136,9 +151,9 @@ def _metrics(spec: str) -> tuple[Metric, ...]:
     ) -> Metric:
         return Metric(
             f"{name}:{spec}" if spec else name, title, "", "lower" if heard == "output" else "none",
-            partial(error_rate, spec=spec, unit=unit, target=target, heard=heard), partial(_parts, spec),
+            partial(error_rate, spec=spec, unit=unit, target=target, heard=heard), partial(parts_of, spec),
             perfect=0.0 if target == "original" else None, domains=SPEECH, needs_transcript=target == "text",
-            prepare=partial(_prepare, spec), compares="sounds",
+            prepare=partial(prepare, spec), compares="sounds",
             variant=lambda other: {m.name.partition(":")[0]: m for m in _metrics(other)}[name],
         )  # fmt: skip
 

@@ -23,6 +23,12 @@ FAMILIES = (
     "codecbench.metrics.speaker",
     "codecbench.metrics.dnsmos",
     "codecbench.metrics.generation",
+    "codecbench.metrics.pairs",
+    "codecbench.metrics.diversity",
+    "codecbench.metrics.perplexity",
+    "codecbench.metrics.prompt_wer",
+    "codecbench.metrics.seedtts",
+    "codecbench.metrics.bleu",
 )
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from codecbench.recording import Recording
 
 Channels = Literal["downmix", "reject"]
+PAIRS: Literal["pairs"] = "pairs"
+"""In place of a task: nothing is generated, a language model says which recording of a pair is likelier."""
 DOMAINS = ("speech", "music", "sound")
 
 FULL_SCALE = 32767 / 32768
@@ -44,17 +46,20 @@ class Asked:
     """What language models are asked about an utterance, of which they do not hear the recording: it is the truth.
 
     Attributes:
-        task: What to do.
+        task: What to do; `PAIRS` for a pair, of which the utterance is the better recording.
         text: What to say, translate or depict; empty where the task takes none.
         prompt: The recording to work on, to go on from, or whose voice to take; None for none.
         prompt_transcript: What is said in it.
-        prompt_seconds: The prompt is so much of the beginning of the utterance itself; 0 for another prompt or none.
+        prompt_seconds: How much of `prompt` is heard, 0 for all of it; without a `prompt`, how much of the beginning of
+            the utterance itself.
+        prompt_start: Where what is heard of `prompt` begins, in seconds.
         reference: A second recording, as in `codecbench.models.base.Request`.
         source_language: Of the prompt or the text, where it is another than the utterance's.
         max_seconds: Longest answer; 0 for what follows from the truth (see `codecbench.benchmark.asking`).
+        contrast: The worse recording of a pair.
     """
 
-    task: Task
+    task: Task | Literal["pairs"]
     text: str = ""
     prompt: Path | None = None
     prompt_transcript: str = ""
@@ -62,6 +67,8 @@ class Asked:
     reference: Path | None = None
     source_language: str = ""
     max_seconds: float = 0.0
+    prompt_start: float = 0.0
+    contrast: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,7 @@ class DatasetCard:
         max_duration: Longest recording that is accepted, in seconds.
         subsets: Parts that can be had as ``NAME/SUBSET``; ``NAME`` alone is the first.
         note: What a reader of the numbers should know.
+        protocol: Of a list of requests: the published protocol that it follows, such as ``VALL-E 2``.
     """
 
     name: str
@@ -113,6 +121,7 @@ class DatasetCard:
     max_duration: float = MAX_DURATION
     subsets: tuple[str, ...] = ()
     note: str = ""
+    protocol: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The card as plain JSON values."""
@@ -127,8 +136,8 @@ class Dataset:
     utterances: tuple[Utterance, ...]
 
     @property
-    def task(self) -> Task | None:
-        """The task of its requests, which is one; None if it holds none."""
+    def task(self) -> Task | Literal["pairs"] | None:
+        """The task of its requests, which is one, or `PAIRS`; None if it holds none."""
         asked = self.utterances[0].asked if self.utterances else None
         return asked.task if asked else None
 
@@ -308,19 +317,20 @@ def fingerprint(dataset: Dataset, checked: Sequence[Checked]) -> str:
     The order of the utterances and where the files lie do not matter.
     """
     rows = sorted(
-        [u.id, c.digest, u.transcript, u.speaker, u.language, u.domain, *_asked(u)]
+        [u.id, c.digest, u.transcript, u.speaker, u.language, u.domain, *asked_of(u)]
         for u, c in zip(dataset.utterances, checked, strict=True)
     )
     return hashlib.sha256(json.dumps([dataset.card.channels, rows]).encode()).hexdigest()
 
 
-def _asked(utterance: Utterance) -> list[str]:
+def asked_of(utterance: Utterance) -> list[str]:
     """All that an answer depends on; nothing for an utterance that is no request."""
     asked = utterance.asked
     if asked is None:
         return []
-    files = [sha256_of(path) if path else "" for path in (asked.prompt, asked.reference)]
-    return [repr(replace(asked, prompt=None, reference=None)), *files]
+    files = (asked.prompt, asked.reference, asked.contrast)
+    facts = replace(asked, prompt=None, reference=None, contrast=None)
+    return [repr(facts), *(sha256_of(path) if path else "" for path in files)]
 
 
 def fold(name: str) -> str:

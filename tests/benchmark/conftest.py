@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 ADAPTERS = Path(__file__).parent / "adapters.py"
+MODELS = Path(__file__).parents[1] / "rogues" / "lms.py"
 
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -81,3 +82,23 @@ def manifest(tmp_path: Path) -> Callable[..., dict[str, Any]]:
         return content
 
     return read
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Run:
+    """``sweep(models, datasets, metrics)`` runs language models of `MODELS` and others, and wants its exit code."""
+
+    def go(
+        models: list[str], datasets: list[Path | str], metrics: str, *options: str, check: int = 0
+    ) -> "subprocess.CompletedProcess[str]":
+        targets = [f"{MODELS}:{name}" if name[0].isupper() else name for name in models]
+        done = subprocess.run(
+            [sys.executable, "-m", "codecbench", "run", "--models", ",".join(targets), "--metrics", metrics,
+             "--datasets", ",".join(map(str, datasets)), "--out", str(tmp_path / "run"), "--jobs", "2", *options],
+            capture_output=True, text=True, timeout=240, check=False,
+            env={**os.environ, "CODECBENCH_CACHE": str(tmp_path / "cache")},
+        )  # fmt: skip
+        assert done.returncode == check, done.stderr
+        return done
+
+    return go

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,26 +41,6 @@ def requests(tmp_path: Path, recordings: Path) -> Callable[..., Path]:
         return folder
 
     return write
-
-
-@pytest.fixture
-def sweep(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """``sweep(models, datasets, metrics)`` runs the command, and wants its exit code."""
-
-    def go(
-        models: list[str], datasets: list[Path], metrics: str, *options: str, check: int = 0
-    ) -> subprocess.CompletedProcess[str]:
-        targets = [f"{MODELS}:{name}" if name[0].isupper() else name for name in models]
-        done = subprocess.run(
-            [sys.executable, "-m", "codecbench", "run", "--models", ",".join(targets), "--metrics", metrics,
-             "--datasets", ",".join(map(str, datasets)), "--out", str(tmp_path / "run"), "--jobs", "2", *options],
-            capture_output=True, text=True, timeout=240, check=False,
-            env={**os.environ, "CODECBENCH_CACHE": str(tmp_path / "cache")},
-        )  # fmt: skip
-        assert done.returncode == check, done.stderr
-        return done
-
-    return go
 
 
 @pytest.mark.parametrize("isolation", ["process", "none"])

@@ -21,6 +21,11 @@ NO_VALUES = {
     "spk_sim_prompt": "what spk_sim says of the prompt", "duration_ratio": "a quotient of two lengths",
     "answer_wer": "wer's edits, of a text", "answer_cer": "cer's edits, of a text",
     "bits_per_second": "a language model's own number in another unit",
+    "pair_accuracy": "a comparison of two numbers", "pair_ties": "a comparison of two numbers",
+    "auto_bleu": "test_text_metrics has independent counts", "self_bleu": "of a corpus; likewise",
+    "vert": "of a corpus; likewise", "text_perplexity": "of a corpus, and of a model that has to be named",
+    "prompt_wer": "edits of texts, of a beginning", "wer_seedtts": "wer's edits, normalised otherwise",
+    "asr_bleu": "of a corpus, and sacreBLEU's own", "answer_bleu": "of a corpus, and sacreBLEU's own",
 }  # fmt: skip
 
 
