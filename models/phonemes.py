@@ -53,6 +53,31 @@ def read_bytes(transcript: str, text: str, *, language: str = "", source_languag
     return framed([*spoken, *new], len(spoken), BEGIN, STOP)
 
 
+def spell_bytes(ids: Sequence[int]) -> str:
+    """The text of the bytes in `ids`, as `read_bytes` has them."""
+    return bytes(number - FIRST_BYTE for number in ids).decode(errors="replace")
+
+
+@dataclass(frozen=True)
+class Script:
+    """How a model reads and writes.
+
+    Attributes:
+        size: How many ids there are.
+        read: From texts to ids.
+        spell: From ids to a text.
+        written: The ids that it writes.
+    """
+
+    size: int
+    read: Reader
+    spell: Callable[[Sequence[int]], str]
+    written: range
+
+
+IN_BYTES = Script(BYTES, read_bytes, spell_bytes, range(FIRST_BYTE, BYTES))
+
+
 def framed(ids: Sequence[int], voice: int, begin: int, stop: int) -> Reading:
     """A reading with a begin and an end, of `ids` whose first `voice` are the voice's."""
     count = 1 + voice if voice else 0

@@ -62,6 +62,13 @@ MODULES = (
     "codecbench.models.speechx",
     "codecbench.models.viola",
     "codecbench.models.small",
+    "codecbench.models.valle_small",
+    "codecbench.models.viola_small",
+    "codecbench.models.musicgen_small",
+    "codecbench.models.uniaudio_small",
+    "codecbench.models.audiolm_small",
+    "codecbench.models.gslm_small",
+    "codecbench.models.soundstorm_small",
 )
 
 

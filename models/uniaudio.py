@@ -118,6 +118,8 @@ class UniAudio(SpeechLM):
     size: ClassVar[Size] = Size(768, 16, 12)
     use_cache = True
     """False computes all steps anew for each: the same, and slower."""
+    scored: ClassVar[tuple[str, ...]] = ("start", "TSS_task", "text_t5_start", "text_t5_end", "audio_start")
+    """The ids before a clip whose likelihood is asked for."""
 
     def __init__(
         self, networks: Networks, ids: files.Ids, device: str, *, phones: Phones | None = None, tokenizer: Any = None
@@ -403,8 +405,7 @@ class UniAudio(SpeechLM):
         from codecbench.models.blocks.multiscale import Patches, loglikelihood
 
         codes = self.encode(clip)
-        names = ("start", "TSS_task", "text_t5_start", "text_t5_end", "audio_start")
-        before = torch.cat([self._frame(name) for name in names])
+        before = torch.cat([self._frame(name) for name in self.scored])
         nats = 0.0
         for part in torch.split(codes, self.lm.shape.longest - len(before) - 1, dim=1):
             ids = torch.cat([before, self._frames("audio", part)])

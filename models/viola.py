@@ -23,7 +23,7 @@ from codecbench.models import valle_files
 from codecbench.models.base import Likelihood, LoadOptions, Request, Response, Sampling, SpeechLM
 from codecbench.models.codec_tokens import CodecTokens, encodec_24khz
 from codecbench.models.limits import GIVES_TEXT, TRANSLATES, check_clip, check_request, check_sampling
-from codecbench.models.phonemes import BYTES, FIRST_BYTE, read_bytes
+from codecbench.models.phonemes import IN_BYTES, Script
 from codecbench.models.valle import LIBRILIGHT, card
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ class Viola(SpeechLM):
 
     Attributes:
         settings: Dimension, layers, heads, and of `ValleShape` for the second network.
+        script: How text is read and written.
         codec_width: Of EnCodec; another only in tests.
-        longest: Bytes of text that it writes.
+        longest: Ids of text that it writes.
         use_cache: False computes all steps anew for each: the same, and slower.
     """
 
@@ -52,6 +53,7 @@ class Viola(SpeechLM):
         training_data=("WenetSpeech", LIBRILIGHT, "AI Challenger", "WMT 2020"),
     )  # fmt: skip
     settings: ClassVar[dict[str, Any]] = {"dimension": 1024, "layers": 18, "heads": 16, "fine": {}}
+    script: ClassVar[Script] = IN_BYTES
     codec_width: ClassVar[int] = 32
     longest: ClassVar[int] = 500
     use_cache = True
@@ -82,7 +84,7 @@ class Viola(SpeechLM):
         from codecbench.models.blocks.viola import ViolaLM, ViolaShape
 
         own = dict(cls.settings)
-        fine = ValleShape(text=BYTES, languages=len(LANGUAGES), **own.pop("fine"))
+        fine = ValleShape(text=cls.script.size, languages=len(LANGUAGES), **own.pop("fine"))
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             return ViolaLM(ViolaShape(tasks=len(TASKS), languages=len(LANGUAGES), fine=fine, **own))
@@ -118,7 +120,7 @@ class Viola(SpeechLM):
         words = ((request.transcript or "") if request.audio else "", request.text or "") if speaks else ("", "")
         if request.task == "mt":
             words = ("", request.text or "")
-        reading = read_bytes(*words)
+        reading = self.script.read(*words, language="", source_language="")
         said = [source if index < reading.voice or not speaks else target for index in range(len(reading.ids))]
         heard, voice = self.codec.encode(request.audio), self.codec.encode(None)
         return Question(
@@ -137,7 +139,9 @@ class Viola(SpeechLM):
     def _write(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
         """The texts that `requests` ask for."""
         questions = [self.question(request) for request in requests]
-        return write(self.lm.causal, questions, requests, sampling, self.longest, use_cache=self.use_cache)
+        return write(
+            self.lm.causal, questions, requests, sampling, self.longest, use_cache=self.use_cache, script=self.script
+        )  # fmt: skip
 
     def _speak(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
         """The speech that `requests` ask for; of translations, the words are found first."""
@@ -179,17 +183,15 @@ class Viola(SpeechLM):
 
 def write(
     network: ViolaCausal, questions: Sequence[Question], requests: Sequence[Request], sampling: Sampling, longest: int,
-    *, use_cache: bool,
+    *, use_cache: bool, script: Script = IN_BYTES,
 ) -> list[Response]:  # fmt: skip
-    """The texts, of up to `longest` bytes, that answer `questions`, which `requests` ask for."""
+    """The texts, of up to `longest` ids of the `script`, that answer `questions`, which `requests` ask for."""
     import torch
 
     allowed = torch.zeros(network.shape.end + 1, dtype=torch.bool, device=network.head.weight.device)
-    allowed[FIRST_BYTE:BYTES] = allowed[-1] = True
+    allowed[list(script.written)] = allowed[-1] = True
     found = _tokens(network, questions, longest, _drawer(requests, sampling, allowed), use_cache=use_cache)
-    texts = [bytes(token - FIRST_BYTE for token in tokens).decode(errors="replace") for tokens, _ in found]
-    pairs = zip(texts, found, strict=True)
-    return [Response(text=text, tokens=len(tokens), ended=ended) for text, (tokens, ended) in pairs]
+    return [Response(text=script.spell(tokens), tokens=len(tokens), ended=ended) for tokens, ended in found]
 
 
 def _tokens(

@@ -156,19 +156,24 @@ class MultiScaleLM(nn.Module):
         before = functional.pad(ids[..., :-1], (1, 0), value=self.shape.first_token)
         return self.speak(told.flatten(0, 1), before.flatten(0, 1)).view(*ids.shape, -1)
 
+    def answers(self, sequences: Sequence[Patches]) -> tuple[Tensor, Tensor]:
+        """Logits ``[A, K, N]`` of the ids of all answers, given those before them, and these ids ``[A, K]``."""
+        parts = zip(self.listen(sequences), sequences, strict=True)
+        told = torch.cat([own[slice(*sequence.answer)] for own, sequence in parts])
+        ids = torch.cat([sequence.ids[slice(*sequence.answer)] for sequence in sequences])
+        return self.speak(told, functional.pad(ids[:, :-1], (1, 0), value=self.shape.first_token)), ids
+
     def loss(self, sequences: Sequence[Patches], ignored: int = 0) -> Tensor:
         """The training loss: mean negative log-likelihood in nats of a token.
 
         As released: of the answers' tokens if the model sees the whole prefix, else of all but those `ignored`.
         """
+        if self.shape.prefix:
+            logits, ids = self.answers(sequences)
+            return functional.cross_entropy(logits.flatten(0, 1), ids.flatten())
         ids = nn.utils.rnn.pad_sequence([own.ids for own in sequences], batch_first=True, padding_value=ignored)
         counted = ids != ignored
-        if self.shape.prefix:
-            place = torch.arange(ids.shape[1], device=ids.device)
-            first, last = torch.tensor([own.answer for own in sequences], device=ids.device).T[..., None]
-            counted = ((place >= first) & (place < last))[..., None].expand_as(ids)
-        logits = self(sequences)
-        return functional.cross_entropy(logits[counted], ids[counted])
+        return functional.cross_entropy(self(sequences)[counted], ids[counted])
 
 
 @torch.inference_mode()

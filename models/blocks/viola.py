@@ -58,6 +58,7 @@ class Question:
         speech: Codes ``[K, F]`` of what is to be understood; ``F`` may be 0.
         speech_language: Of it.
         voice: Codes ``[K, P]`` that the speech to come goes on from; ``P`` may be 0.
+        voice_language: Of it; None for that of what follows.
     """
 
     task: int
@@ -67,6 +68,7 @@ class Question:
     speech: Tensor
     speech_language: int
     voice: Tensor
+    voice_language: int | None = None
 
 
 class ViolaCausal(nn.Module):
@@ -103,9 +105,11 @@ class ViolaCausal(nn.Module):
         manner = self.languages.weight[question.language]
         asked = self.tasks.weight[question.task] + manner
         voice = self.shape.text + question.voice[0]
+        own = question.language if question.voice_language is None else question.voice_language
+        voice_manner = self.languages.weight[own]
         parts = [
             self.code_places(speech, self._places(heard[0])), self.text_places(text, self._places(question.text)),
-            asked[None], self.embed(voice[None], self._places(voice)[None], manner[None])[0],
+            asked[None], self.embed(voice[None], self._places(voice)[None], voice_manner[None])[0],
         ]  # fmt: skip
         return Opening(torch.cat(parts), 0, len(voice), manner)
 
@@ -123,7 +127,8 @@ class ViolaLM(nn.Module):
 
     def prompt(self, question: Question) -> Prompt:
         """What the second network hears of `question`."""
-        return Prompt(question.text, question.voice, text_languages=question.text_languages)
+        told = None if question.voice_language is None else (question.voice_language, question.language)
+        return Prompt(question.text, question.voice, text_languages=question.text_languages, code_languages=told)
 
     @torch.inference_mode()
     def refine(self, question: Question, first: Sequence[int]) -> Tensor:

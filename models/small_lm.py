@@ -1,0 +1,234 @@
+"""What small language models share, which ``codecbench train`` trains on strings of spoken digits.
+
+Each is a page of configuration and wiring on the networks of its family: ``valle_small``, ``viola_small`` and so on.
+They speak the first `CODEBOOKS` codebooks of the codec `CODEC` at 16 kHz, 50 frames a second. Of text they know the ten
+digits, each a symbol of its own; any other word is read as its bytes, which mean nothing to them.
+
+The weights lie in this package, ``small/NAME.safetensors``, in half precision, as those of `codecbench.models.small`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from codecbench.models import small
+from codecbench.models.base import Card, LoadOptions, OperatingPoint, Stream, Task
+from codecbench.models.codec_tokens import CodecTokens
+from codecbench.models.phonemes import BEGIN, BYTES, FIRST_BYTE, STOP, Reading, Script, framed
+from codecbench.models.training.digits import WORDS
+from codecbench.models.training.student import LMRecipe, Pool
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import torch
+    from torch import Tensor, nn
+
+    from codecbench.audio import Clip
+    from codecbench.models.blocks.valle import FineLM, Prompt
+    from codecbench.models.training.digits import Coded, DigitStrings
+
+CODEC = next(system for system in small.SYSTEMS if system.card.name == "funcodec-small")
+"""The codec whose tokens all small language models speak."""
+CODEBOOKS = 4
+FRAME_RATE = small.SAMPLE_RATE / small.HOP
+LENGTHS = (1, 6)
+"""Fewest and most digits in a string to learn from."""
+HELD_OUT = range(5, 7)
+"""The takes of the training split that are kept from training, to see what it comes to."""
+VOICE = 50, 100
+"""Fewest and most frames of a voice to learn from; of longer ones, as many are heard."""
+ALONE, FREE = 0.4, 0.1
+"""Probability of a batch without voices, and of an example without text."""
+SPREAD = 6
+"""A batch is chosen, by length, from as many times its number of examples."""
+SYMBOLS = BYTES + len(WORDS)
+"""Ids that `read_digits` may give: those of `phonemes.read_bytes`, then a digit each."""
+
+
+def card(
+    name: str, family: str, tasks: tuple[Task, ...], paper: str, *, codebooks: int = CODEBOOKS, **facts: Any
+) -> Card:  # fmt: skip
+    """The card of a small language model over the first `codebooks` of the codec."""
+    stream = Stream(small.CODEBOOK_SIZE, FRAME_RATE)
+    kbps = codebooks * 10 * FRAME_RATE / 1000
+    return Card(
+        name=name, kind="lm", family=family, track="small", sample_rate=small.SAMPLE_RATE, channels=1,
+        points=(OperatingPoint(f"{kbps:g}kbps", kbps, codebooks),), streams=(stream,) * codebooks, tasks=tasks,
+        paper=paper, **small.carried(name), **facts,
+    )  # fmt: skip
+
+
+def codec_tokens(options: LoadOptions, codebooks: int = CODEBOOKS) -> CodecTokens:
+    """The first `codebooks` of the codec, with this package's weights, or random ones."""
+    from codecbench.models.blocks.inference import ready
+
+    network = ready(CODEC.filled(replace(options, weights=None)), options.device)
+    return CodecTokens(network, codebooks, small.HOP, small.SAMPLE_RATE, options.device, zero_padded=True)
+
+
+def symbols(text: str) -> list[int]:
+    """The ids of a text: a digit, as a word or as a figure, is one, another word its bytes."""
+    ids: list[int] = []
+    for word in re.findall(r"\d|[^\s\d]+", text.lower()):
+        bare = word.strip(".,;:!?-")
+        if bare.isdecimal() and bare.isascii():
+            ids.append(BYTES + int(bare))
+        elif bare in WORDS:
+            ids.append(BYTES + WORDS.index(bare))
+        else:
+            ids += [FIRST_BYTE + byte for byte in f"{word} ".encode()]
+    return ids
+
+
+def spelled(ids: Sequence[int]) -> str:
+    """The text of the `ids` of digits."""
+    return " ".join(WORDS[number - BYTES] for number in ids)
+
+
+def read_digits(transcript: str, text: str, *, language: str = "", source_language: str = "") -> Reading:  # noqa: ARG001
+    """A `phonemes.Reader` of digits."""
+    voice = symbols(transcript)
+    return framed([*voice, *symbols(text)], len(voice), BEGIN, STOP)
+
+
+SCRIPT = Script(SYMBOLS, read_digits, spelled, range(BYTES, SYMBOLS))
+"""Digits are all that small models write."""
+
+
+def strings(data: Path) -> tuple[DigitStrings, DigitStrings]:
+    """The strings of the digits in the folder `data` that are learnt from, and those that are held out."""
+    from codecbench.models.training.digits import DigitStrings
+
+    learnt = DigitStrings(data, "train", lengths=LENGTHS, numbers=range(HELD_OUT.stop, 1000))
+    return learnt, DigitStrings(data, "train", lengths=LENGTHS, numbers=HELD_OUT)
+
+
+def first_of(clip: Clip | None) -> Clip | None:
+    """The beginning of a recording, as much as is heard of a voice."""
+    return clip and replace(clip, samples=clip.samples[:, : VOICE[1] * small.HOP].copy())
+
+
+class Student:
+    """What small language models say of their training: `training.student.Student`, but for network and loss.
+
+    Attributes:
+        recipe: How this package's weights were made.
+    """
+
+    card: ClassVar[Card]
+    recipe: ClassVar[LMRecipe] = LMRecipe()
+
+    @classmethod
+    def network(cls, seed: int) -> nn.Module:
+        """All that learns, with random weights from `seed`."""
+        raise NotImplementedError
+
+    @classmethod
+    def filled(cls, options: LoadOptions) -> Any:
+        """The network with this package's weights, those of a file that ``codecbench train`` wrote, or random ones.
+
+        Raises:
+            InvalidSystem: The weights are not there, or are another network's.
+        """
+        network = cls.network(options.random_seed or 0)
+        if options.random_seed is None:
+            name = cls.card.name
+            small.read(network, name, options.weights or small.FOLDER / f"{name}.safetensors")
+        return network
+
+    @classmethod
+    def pool(cls, data: Path, recipe: LMRecipe) -> Pool:
+        """Strings of the digits in the folder `data`, as `digits.Coded`; they are kept in the cache."""
+        from codecbench.models.training.digits import coded_pool
+        from codecbench.paths import cache_dir
+        from codecbench.recording import read
+
+        codec, name = CODEC.load(LoadOptions()), CODEC.card.name
+        own, others = strings(data)
+        folder = cache_dir("training", name)
+        training = coded_pool(own, recipe.strings, codec, folder / "train.npz")
+        held_out = coded_pool(others, recipe.held_out, codec, folder / "held-out.npz")
+        seconds = sum(read(take.path).clip.duration for take in own.takes)
+        return Pool(training, held_out, seconds, len(own.takes), {"codec": name})
+
+    @classmethod
+    def examples(cls, items: Sequence[Coded], count: int, rng: np.random.Generator) -> list[Example]:
+        """As of `examples`."""
+        return examples(items, count, rng)
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """Speech to learn.
+
+    Attributes:
+        voice: Codes ``[K, P]`` of the same speaker, saying something else; ``P`` may be 0.
+        text: What is said; empty if that is not told.
+        codes: ``[K, F]``.
+    """
+
+    voice: Tensor
+    text: str
+    codes: Tensor
+
+
+def examples(items: Sequence[Coded], count: int, rng: np.random.Generator) -> list[Example]:
+    """`count` examples of nearly equal lengths, so that little is padded.
+
+    A part of the batches has no voices. In every batch, a part of the examples are two strings in a row without text,
+    from which to learn to go on from speech.
+    """
+    import torch
+
+    of = _by_speaker(items)
+    alone = rng.random() < ALONE
+    drawn = []
+    for _ in range(count * SPREAD):
+        item = items[int(rng.integers(len(items)))]
+        own = of[item.speaker]
+        other = _codes(own[int(rng.integers(len(own)))])
+        free, heard = rng.random() < FREE, int(rng.integers(*VOICE, endpoint=True))
+        if free:
+            drawn.append(Example(other[:, :0], "", torch.cat([other, _codes(item)], dim=1)))
+        else:
+            drawn.append(Example(other[:, : 0 if alone else heard], item.text, _codes(item)))
+    drawn.sort(key=lambda example: example.voice.shape[1] + example.codes.shape[1])
+    start = int(rng.integers(len(drawn) - count + 1))
+    return drawn[start : start + count]
+
+
+def _by_speaker(items: Sequence[Coded]) -> dict[str, list[Coded]]:
+    of: dict[str, list[Coded]] = {}
+    for item in items:
+        of.setdefault(item.speaker, []).append(item)
+    return of
+
+
+def _codes(item: Coded) -> Tensor:
+    """The codes ``[K, F]`` of the first `CODEBOOKS` codebooks."""
+    import torch
+
+    return torch.from_numpy(item.codes[:CODEBOOKS]).long()
+
+
+def fine_losses(
+    network: FineLM, prompts: Sequence[Prompt], codes: Sequence[Tensor], random: torch.Generator
+) -> dict[str, Tensor]:  # fmt: skip
+    """Cross-entropies of `codes` ``[K, F]`` after `prompts`, of all codebooks but the first; in training, of one."""
+    import torch
+    from torch.nn import functional
+
+    levels: Sequence[int] = range(1, network.shape.codebooks)
+    if network.training:
+        levels = [int(torch.randint(1, network.shape.codebooks, (), generator=random))]
+    return {
+        f"codebook {level + 1}": functional.cross_entropy(
+            torch.cat(network(prompts, codes, level)), torch.cat([own[level] for own in codes])
+        )
+        for level in levels
+    }

@@ -1,0 +1,125 @@
+"""A small UniAudio: digits in the voice of a recording, by the multi-scale Transformer; see `small_lm`.
+
+Its vocabulary has the ids of the release for tasks and their parts, digits in place of phones, and the codec's codes.
+What comes before the answer sees all of itself, as the configuration of the release allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from codecbench.audio import Clip
+from codecbench.models import small, small_lm
+from codecbench.models import uniaudio_files as files
+from codecbench.models.base import LoadOptions, Request
+from codecbench.models.training.student import LMRecipe
+from codecbench.models.uniaudio import Networks, Size, UniAudio
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from codecbench.models.blocks.multiscale import MultiScaleLM, Patches
+    from codecbench.models.codec_tokens import CodecTokens
+
+
+@cache
+def ids() -> files.Ids:
+    """The model's ids."""
+    special = files.tokens_of()[: files.SPECIAL_IDS]
+    kinds = {"audio": small_lm.CODEBOOKS * small.CODEBOOK_SIZE + 1, "phone": small_lm.SYMBOLS}
+    tokens = special + [f"<{kind}_{number}>" for kind, size in kinds.items() for number in range(size)]
+    return files.ids_of(tokens, small_lm.CODEBOOKS, small.CODEBOOK_SIZE)
+
+
+class SmallUniAudio(small_lm.Student, UniAudio):
+    """UniAudio."""
+
+    card = small_lm.card("uniaudio-small", "UniAudio", ("tts",), "arXiv:2310.00704")
+    recipe = LMRecipe()
+    size = Size(128, 4, 4, longest=1000)
+    scored: ClassVar[tuple[str, ...]] = ("start", "plain_tts_task", "phone_start", "phone_end", "audio_start")
+
+    def __init__(self, network: MultiScaleLM, tokens: CodecTokens, device: str) -> None:
+        from torch import nn
+
+        nothing: Any = nn.Identity()  # it has no T5 and no semantic units
+        super().__init__(Networks(network, tokens.network, nothing, nothing), ids(), device)
+        self._codes_of = tokens
+
+    @classmethod
+    def load(cls, options: LoadOptions) -> SmallUniAudio:
+        """Load this package's weights, a file that ``codecbench train`` wrote, or random weights."""
+        return cls(cls.filled(options), small_lm.codec_tokens(options), options.device)
+
+    @classmethod
+    def network(cls, seed: int) -> MultiScaleLM:
+        """The multi-scale Transformer with random weights."""
+        import torch
+
+        from codecbench.models.blocks.multiscale import MultiScaleLM, MultiScaleShape
+
+        size, own = cls.size, ids()
+        shape = MultiScaleShape(
+            size.dimension, size.layers, size.heads, own.vocabulary.size, size.longest, small_lm.CODEBOOKS, 1,
+            own["mega_global"], own["mega_local"], prefix=True,
+        )  # fmt: skip
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return MultiScaleLM(shape)
+
+    @classmethod
+    def loss(
+        cls, network: MultiScaleLM, examples: Sequence[small_lm.Example], random: torch.Generator  # noqa: ARG003
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """Of the answers and their ends, codebook by codebook."""
+        from torch.nn import functional
+
+        device = network.head.weight.device
+        logits, targets = network.answers([_sequence(example, device) for example in examples])
+        return {
+            f"codebook {k + 1}": functional.cross_entropy(logits[:, k], targets[:, k]) for k in range(targets.shape[1])
+        }
+
+    def encode(self, clip: Clip) -> Tensor:
+        """Codes ``[K, F]`` of a clip."""
+        return self._codes_of.encode(clip)
+
+    def read(self, text: str) -> Tensor:
+        """Symbols ``[F]`` of a text."""
+        return self._tensor(small_lm.symbols(text))
+
+    def _given(self, request: Request) -> tuple[str, list[Tensor]]:
+        text = self.read(request.text or "")
+        if request.audio is None:
+            return "plain_tts", [text]
+        return "tts", [text, self.encode(cast("Clip", small_lm.first_of(request.audio)))]
+
+
+def _sequence(example: small_lm.Example, device: Any) -> Patches:
+    """As of `UniAudio.sequence`, of codes."""
+    import torch
+
+    from codecbench.models.blocks.multiscale import Patches
+
+    own = ids()
+
+    def frame(name: str) -> Tensor:
+        return torch.full((1, small_lm.CODEBOOKS), own[name])
+
+    words = torch.tensor(small_lm.symbols(example.text), dtype=torch.long)
+    voiced = bool(example.voice.shape[1])
+    rows = [frame("start"), frame("tts_task" if voiced else "plain_tts_task"), frame("phone_start")]
+    rows += [own.of("phone", words)[:, None].expand(-1, small_lm.CODEBOOKS), frame("phone_end")]
+    if voiced:
+        rows += [frame("audio_prompt_start"), own.vocabulary.ids("audio", example.voice).T, frame("audio_prompt_end")]
+    rows += [frame("audio_start")]
+    first = sum(map(len, rows))
+    rows += [own.vocabulary.ids("audio", example.codes).T, frame("audio_end"), frame("end")]
+    whole = torch.cat(rows).to(device)
+    return Patches(whole, answer=(first, len(whole)))
+
+
+SYSTEMS = (SmallUniAudio,)

@@ -1,0 +1,73 @@
+"""A small VALL-E: digits in the voice of a recording, by the networks of `blocks.valle`; see `small_lm`.
+
+The words of the voice are not read. Which codes are the voice's and which are new is told as VALL-E X tells languages,
+by a vector that is added to each. So what is to be said need not be found among what was said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from codecbench.models import small_lm
+from codecbench.models.base import LoadOptions, Request
+from codecbench.models.training.student import LMRecipe
+from codecbench.models.valle import ValleSystem
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from codecbench.models.blocks.valle import Prompt, ValleLM
+
+
+class SmallValle(small_lm.Student, ValleSystem):
+    """VALL-E."""
+
+    card = small_lm.card("valle-small", "VALL-E", ("tts", "continuation"), "arXiv:2301.02111")
+    recipe = LMRecipe()
+    settings: ClassVar[dict[str, Any]] = {
+        "dimension": 128, "layers": 5, "heads": 4, "text": small_lm.SYMBOLS, "codebooks": small_lm.CODEBOOKS,
+        "languages": 2, "tied": False,
+    }  # fmt: skip
+
+    @classmethod
+    def load(cls, options: LoadOptions) -> ValleSystem:
+        """Load this package's weights, a file that ``codecbench train`` wrote, or random weights."""
+        return cls(cls.filled(options), small_lm.codec_tokens(options), small_lm.read_digits, options.device)
+
+    @classmethod
+    def network(cls, seed: int) -> ValleLM:
+        """Both networks with random weights."""
+        return cls.build(seed)
+
+    @classmethod
+    def loss(cls, network: ValleLM, examples: Sequence[small_lm.Example], random: torch.Generator) -> dict[str, Tensor]:
+        """Of the first codebook, and of another one: in training, a random one."""
+        from codecbench.models.blocks import autoregressive
+
+        device = network.fine.text.weight.device
+        prompts = [_prompt(example.text, example.voice.to(device)) for example in examples]
+        codes = [example.codes.to(device) for example in examples]
+        openings = [network.coarse.open(prompt) for prompt in prompts]
+        coarse = autoregressive.loss(network.coarse, openings, [own[0] for own in codes], network.shape.end)
+        return {"codebook 1": coarse} | small_lm.fine_losses(network.fine, prompts, codes, random)
+
+    def prompt(self, request: Request) -> Prompt:
+        """What the codes that `request` asks for follow; of a continuation, nothing is told but its codes."""
+        if request.task == "continuation":
+            return _prompt(request.text or "", self.codec.encode(request.audio), own=True)
+        return _prompt(request.text or "", self.codec.encode(small_lm.first_of(request.audio)))
+
+
+def _prompt(text: str, voice: Tensor, *, own: bool = False) -> Prompt:
+    """What codes follow: a text and a voice, which is not theirs but for their `own` past."""
+    import torch
+
+    from codecbench.models.blocks.valle import Prompt
+
+    ids = torch.tensor(small_lm.read_digits("", text).ids, device=voice.device)
+    return Prompt(ids, voice, code_languages=(1 if own else 0, 1))
+
+
+SYSTEMS = (SmallValle,)

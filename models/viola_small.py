@@ -1,0 +1,115 @@
+"""A small VioLA: digits spoken in the voice of a recording, and digits written down, by one network; see `small_lm`.
+
+The words of the voice are not read. Where VioLA tells languages, this tells what is given from what is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from codecbench.models import small_lm
+from codecbench.models.base import LoadOptions, Request
+from codecbench.models.training.student import LMRecipe
+from codecbench.models.viola import TASKS, Viola
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from codecbench.models.blocks.viola import Question, ViolaLM
+
+GIVEN, NEW = 0, 1
+"""In the place of languages: of speech that is given, and of what is new."""
+HEARD, WRONG = 1 / 3, 0.1
+"""Probability that an example is recognised instead of spoken, and that a code to be heard is another in training."""
+
+
+class SmallViola(small_lm.Student, Viola):
+    """VioLA."""
+
+    card = small_lm.card("viola-small", "VioLA", ("tts", "asr"), "arXiv:2305.16107")
+    recipe = LMRecipe()
+    script = small_lm.SCRIPT
+    longest = 30
+    settings: ClassVar[dict[str, Any]] = {
+        "dimension": 128, "layers": 5, "heads": 4,
+        "fine": {"dimension": 128, "layers": 4, "heads": 4, "codebooks": small_lm.CODEBOOKS, "tied": False},
+    }  # fmt: skip
+
+    @classmethod
+    def load(cls, options: LoadOptions) -> Viola:
+        """Load this package's weights, a file that ``codecbench train`` wrote, or random weights."""
+        return cls(cls.filled(options), small_lm.codec_tokens(options), options.device)
+
+    @classmethod
+    def network(cls, seed: int) -> ViolaLM:
+        """Both networks with random weights."""
+        return cls.build(seed)
+
+    @classmethod
+    def loss(cls, network: ViolaLM, examples: Sequence[small_lm.Example], random: torch.Generator) -> dict[str, Tensor]:
+        """Of the words where speech is heard; else of the first codebook, and of another one."""
+        import torch
+
+        from codecbench.models.blocks import autoregressive
+
+        heard, spoken = list[small_lm.Example](), list[small_lm.Example]()
+        for example in examples:
+            written = example.text and float(torch.rand((), generator=random)) < HEARD
+            (heard if written else spoken).append(example)
+        found: dict[str, Tensor] = {}
+        if heard:
+            asked = [_question(network, "asr", heard=_blurred(network, own.codes, random)) for own in heard]
+            openings = [network.causal.open(question) for question in asked]
+            words = [_ids(network, small_lm.symbols(own.text)) for own in heard]
+            found["text"] = autoregressive.loss(network.causal, openings, words, network.shape.end)
+        if spoken:
+            asked = [_question(network, "tts", text=own.text, voice=own.voice) for own in spoken]
+            openings = [network.causal.open(question) for question in asked]
+            codes = [_ids(network, own.codes) for own in spoken]
+            tokens = [network.shape.text + own[0] for own in codes]
+            found["codebook 1"] = autoregressive.loss(network.causal, openings, tokens, network.shape.end)
+            prompts = [network.prompt(question) for question in asked]
+            found |= small_lm.fine_losses(network.fine, prompts, codes, random)
+        return found
+
+    def question(self, request: Request) -> Question:
+        """What `request` asks of the model; the words of a voice are not read."""
+        if request.task == "asr":
+            return _question(self.lm, "asr", heard=self.codec.encode(request.audio))
+        voice = self.codec.encode(small_lm.first_of(request.audio))
+        return _question(self.lm, "tts", text=request.text or "", voice=voice)
+
+
+def _blurred(network: ViolaLM, codes: Tensor, random: torch.Generator) -> Tensor:
+    """In training, some of `codes` ``[K, F]`` are others, so that none alone tells a recording."""
+    import torch
+
+    if not network.training:
+        return codes
+    others = torch.randint(network.shape.fine.codebook_size, codes.shape, generator=random)
+    return torch.where(torch.rand(codes.shape, generator=random) < WRONG, others, codes)
+
+
+def _question(
+    network: ViolaLM, task: str, *, text: str = "", heard: Tensor | None = None, voice: Tensor | None = None
+) -> Question:  # fmt: skip
+    """A question whose voice, if it has one, is told from the answer by its language."""
+    import torch
+
+    from codecbench.models.blocks.viola import Question
+
+    none = torch.zeros(network.shape.fine.codebooks, 0, dtype=torch.long)
+    ids = _ids(network, small_lm.read_digits("", text).ids)
+    speech, known = (_ids(network, none if codes is None else codes) for codes in (heard, voice))
+    return Question(TASKS.index(task), NEW, ids, torch.full_like(ids, NEW), speech, GIVEN, known, GIVEN)
+
+
+def _ids(network: ViolaLM, ids: Any) -> Tensor:
+    import torch
+
+    return torch.as_tensor(ids, device=network.causal.head.weight.device)
+
+
+SYSTEMS = (SmallViola,)
