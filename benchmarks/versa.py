@@ -5,11 +5,11 @@ same wav files, and score them in `--jobs` processes of their own, as VERSA's ``
 share of the cores. Models are loaded and one pair is scored before the clock starts. The table says, for each metric,
 the seconds of processor a pair, the means of both, and the largest difference between two values of one pair.
 
-What is the same: the PESQ library; STOI's definition; the recogniser's weights (Whisper tiny.en), beams (5), runtime
+What is the same: the PESQ library; STOI with its resampler; the recogniser's weights (Whisper tiny.en), beams (5), runtime
 (faster-whisper) and text normaliser; the speaker encoder (GE2E of Resemblyzer, at -30 dBFS, in place of VERSA's own,
-whose weights are on a hub). What is not: VERSA resamples for STOI by pystoi's filter, runs the recogniser in float32
-(its default; `--compute` sets another) with time stamps and second tries, and has another mel-cepstral distortion, of
-a vocoder's warped cepstra (WORLD), whose values do not compare with ours: it has a sum with it, and one without.
+whose weights are on a hub). What is not: VERSA runs the recogniser in float32 (its default; `--compute` sets another)
+with time stamps and second tries, and has another mel-cepstral distortion, of a vocoder's warped cepstra (WORLD), whose
+values do not compare with ours: it has a sum with it, and one without.
 
 How to get it (tried with c398480), in an environment of its own:
 
@@ -22,8 +22,7 @@ How to get it (tried with c398480), in an environment of its own:
     python benchmarks/versa.py FOLDER --versa versa --python versa-env/bin/python
 
 FOLDER holds recordings and a ``manifest.csv`` with the columns id, path and text. The outputs that are scored are made
-of them by `--systems`. ``--rate 10000 --metrics stoi estoi`` scores at STOI's own rate, where nobody resamples. Where
-torchaudio's compiled extension does not load, its parts in Python are used.
+of them by `--systems`. Where torchaudio's compiled extension does not load, its parts in Python are used.
 """
 
 from __future__ import annotations
@@ -59,8 +58,10 @@ THEIRS = {
     "mcd": "mcd_f0",
 }
 OTHER_DEFINITION = "mcd"
+RATE = 16_000
+"""Of the wav files, in Hz."""
 EQUAL = {"pesq": 1e-4, "stoi": 1e-4, "estoi": 1e-4}
-"""How far values of one definition may lie apart, where both are given samples at the metric's own rate."""
+"""How far values of one definition may lie apart."""
 
 
 # --- in a process of one side ----------------------------------------------------------------------------------------
@@ -192,7 +193,7 @@ def _load_torchaudio() -> None:
 
 
 def make_pairs(options: argparse.Namespace, folder: Path) -> list[Job]:
-    """Write the references and what the systems make of them as 16-bit wav files at `options.rate`."""
+    """Write the references and what the systems make of them as 16-bit wav files at `RATE`."""
     import soundfile
 
     from codecbench import recording
@@ -208,17 +209,17 @@ def make_pairs(options: argparse.Namespace, folder: Path) -> list[Job]:
         rows = list(csv.DictReader(file))[: options.limit]
     for row in rows:
         source = recording.read(options.folder / row["path"]).clip
-        clip = Clip(resample(source.samples, source.sample_rate, options.rate), options.rate)
+        clip = Clip(resample(source.samples, source.sample_rate, RATE), RATE)
         reference = folder / f"{row['id']}.wav"
-        soundfile.write(reference, clip.samples.T, options.rate, "PCM_16")
+        soundfile.write(reference, clip.samples.T, RATE, "PCM_16")
         for text, codec in systems:
             (point,) = [point for point in codec.card.points if point.name == text.partition(":")[2]]
-            rate = codec.card.sample_rate or options.rate
-            heard = Clip(resample(clip.samples, options.rate, rate), rate)
+            rate = codec.card.sample_rate or RATE
+            heard = Clip(resample(clip.samples, RATE, rate), rate)
             (decoded,) = codec.decode(codec.encode([heard], point))
             output = folder / f"{row['id']}-{text.replace(':', '-')}.wav"
-            samples = fit_length(resample(decoded, rate, options.rate), clip.length)
-            soundfile.write(output, samples.T, options.rate, "PCM_16")
+            samples = fit_length(resample(decoded, rate, RATE), clip.length)
+            soundfile.write(output, samples.T, RATE, "PCM_16")
             pairs.append(
                 {
                     "key": output.stem, "reference": str(reference), "output": str(output), "text": row["text"],
@@ -337,7 +338,6 @@ def main() -> None:
     parser.add_argument("--systems", nargs="+", default=["opus:12kbps", "lowpass:3.5k", "mulaw:8bit", "noise:10dB"])
     parser.add_argument("--metrics", nargs="+", default=list(OURS), choices=list(OURS))
     parser.add_argument("--limit", type=int, help="number of recordings")
-    parser.add_argument("--rate", type=int, default=16_000, help="of the wav files, in Hz")
     parser.add_argument("--jobs", type=int, default=2, help="processes of each side")
     parser.add_argument("--compute", default="float32", help="precision of VERSA's recogniser")
     options = parser.parse_args()
@@ -355,8 +355,7 @@ def main() -> None:
         ]  # fmt: skip
         ours, versa = run("ours", sys.executable, jobs), run("versa", options.python, jobs)
     print(table(versa, ours, pairs, options))
-    resampled = {"pesq": 16_000, "stoi": 10_000, "estoi": 10_000}
-    same = [name for name in EQUAL if name in options.metrics and resampled[name] == options.rate]
+    same = [name for name in EQUAL if name in options.metrics]
     sys.exit(any(largest(versa["values"][name], ours["values"][name]) > EQUAL[name] for name in same))
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from codecbench.audio import resample
 from codecbench.metrics import stoi
 from codecbench.metrics.base import Output, Reference, Value, evaluate
 from codecbench.metrics.conformance import signals
@@ -23,11 +24,11 @@ def score(reference: Samples, output: Samples, rate: int = 16_000, metric: int =
     return evaluate(stoi.METRICS[metric], Reference(reference, rate), Output(output, rate))
 
 
-def by_pystoi(reference: Samples, output: Samples, metric: int) -> float | None:
-    """The package's value at 10 kHz; None where it says that too little is left."""
+def by_pystoi(reference: Samples, output: Samples, metric: int, rate: int = stoi.RATE) -> float | None:
+    """The package's value; None where it says that too little is left."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        value = pystoi.stoi(reference.astype(float), output.astype(float), stoi.RATE, extended=bool(metric))
+        value = pystoi.stoi(reference.astype(float), output.astype(float), rate, extended=bool(metric))
     return None if any(NOTHING_LEFT in str(warning.message) for warning in caught) else float(value)
 
 
@@ -62,9 +63,18 @@ def test_agrees_with_pystoi(metric: int, pair: tuple[Samples, Samples]) -> None:
 @pytest.mark.parametrize("metric", [0, 1])
 @pytest.mark.parametrize("case", sorted(signals.cases(SPEECH)))
 def test_agrees_with_pystoi_on_what_sounds_like_speech(metric: int, case: str) -> None:
-    reference, output = Reference(SPEECH, 16_000), Output(signals.cases(SPEECH)[case], 16_000)
-    expected = by_pystoi(reference.at(stoi.RATE), output.at(stoi.RATE), metric)
-    assert evaluate(stoi.METRICS[metric], reference, output).value == pytest.approx(expected, abs=1e-9)
+    output = signals.cases(SPEECH)[case]
+    expected = by_pystoi(SPEECH, output, metric, 16_000)
+    assert score(SPEECH, output, 16_000, metric).value == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("metric", [0, 1])
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 24_000, 44_100, 48_000])
+def test_agrees_with_pystoi_at_every_rate(metric: int, rate: int) -> None:
+    reference = resample(SPEECH, 16_000, rate)
+    output = reference + np.float32(0.02) * np.random.default_rng(0).standard_normal(len(reference)).astype(np.float32)
+    expected = by_pystoi(reference, output, metric, rate)
+    assert score(reference, output, rate, metric).value == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("metric", [0, 1])
