@@ -5,11 +5,11 @@ same wav files, and score them in `--jobs` processes of their own, as VERSA's ``
 share of the cores. Models are loaded and one pair is scored before the clock starts. The table says, for each metric,
 the seconds of processor a pair, the means of both, and the largest difference between two values of one pair.
 
-What is the same: the PESQ library; STOI with its resampler; the recogniser's weights (Whisper tiny.en), beams (5), runtime
-(faster-whisper) and text normaliser; the speaker encoder (GE2E of Resemblyzer, at -30 dBFS, in place of VERSA's own,
-whose weights are on a hub). What is not: VERSA runs the recogniser in float32 (its default; `--compute` sets another)
-with time stamps and second tries, and has another mel-cepstral distortion, of a vocoder's warped cepstra (WORLD), whose
-values do not compare with ours: it has a sum with it, and one without.
+What is the same: the PESQ library; STOI with its resampler; the recogniser's weights (Whisper tiny.en), beams (5),
+runtime (faster-whisper) and text normaliser; the speaker encoder (GE2E of Resemblyzer, at -30 dBFS, in place of VERSA's
+own, whose weights are on a hub). What is not: VERSA runs the recogniser in float32 (its default; `--compute` sets
+another) with time stamps and second tries, and has another mel-cepstral distortion, of a vocoder's warped cepstra
+(WORLD), whose values do not compare with ours: it has a sum with it, and one without.
 
 How to get it (tried with c398480), in an environment of its own:
 
