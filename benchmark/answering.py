@@ -50,7 +50,7 @@ class Answerer:
             return weigh(model, card, *(codec_input(clip, card) for clip in (truth, contrast_of(source, asked))))
         request, limit = request_of(source, asked, truth, card)
         return answer(
-            model, card, request, replace(self._plan.sampling, max_seconds=limit),
+            model, card, request, replace(self._plan.sampling_of(card), max_seconds=limit),
             first=asked in source.utterances[: Probe.ITEMS],
             truth=codec_input(truth, card) if self._likely else None,
         )  # fmt: skip

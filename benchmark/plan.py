@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -116,8 +116,15 @@ class Plan:
     keep_codes: bool = False
     keep_audio: int = 0
     sampling: Sampling = field(default_factory=Sampling)
+    sampling_given: tuple[str, ...] = ()
+    """What of it somebody asked for; the rest may be a card's."""
     artefacts: Path | None = None
     signatures: Mapping[str, str] = field(default_factory=dict)
+
+    def sampling_of(self, card: Card) -> Sampling:
+        """How the language model of `card` is sampled: as its card says, but for what somebody asked for."""
+        own: dict[str, Any] = {name: value for name, value in card.sampling if name not in self.sampling_given}
+        return replace(self.sampling, **own)
 
     def pairs(self) -> Iterable[tuple[PlannedSystem, PlannedDataset]]:
         """The systems and datasets that suit each other.
@@ -193,6 +200,7 @@ class Plan:
                     "isolation": f"{s.isolation}, audited" if s.audit else s.isolation,
                     "points": [p.name for p in s.points],
                     **({"compile": True} if s.options.compile else {}),
+                    **({"sampling": asdict(self.sampling_of(s.card))} if s.card.sampling else {}),
                 }
                 for s in self.systems.values()
             },
@@ -246,7 +254,8 @@ def make_plan(
         _by_name("model", {s.label: s for s in systems}, len(systems)),
         _by_name("dataset", {d.name: d for d in datasets}, len(datasets)),
         names, sweep.timeout, cache, folder, sweep.keep_codes, sweep.keep_audio,
-        Sampling(**sweep.sampling.model_dump()), artefacts, {name: metrics.find(name).signature() for name in names},
+        Sampling(**sweep.sampling.model_dump()), tuple(sorted(sweep.sampling.model_fields_set)), artefacts,
+        {name: metrics.find(name).signature() for name in names},
     )  # fmt: skip
     _check_tasks(plan, sweep)
     return plan

@@ -93,6 +93,7 @@ class Card:
         tasks: What a language model can do.
         likelihood: A language model gives the likelihood of audio; one that only hears it, or speaks no tokens, cannot,
             and its `loglikelihood` raises ValueError.
+        sampling: How a language model is sampled where nobody says otherwise: names and values of `Sampling`.
         licence: SPDX identifier of the model's code or implementation.
         weights: The official files; empty for a system that has none.
         unpublished: It takes weights, but none were ever published: it runs on a file of the user's or random ones.
@@ -126,6 +127,7 @@ class Card:
     streaming: bool = False
     tasks: tuple[Task, ...] = ()
     likelihood: bool = True
+    sampling: tuple[tuple[str, float], ...] = ()
     licence: str = "Apache-2.0"
     weights: tuple[WeightFile, ...] = ()
     unpublished: bool = False
@@ -412,6 +414,11 @@ class SpeechLM(ABC):
         response = self.generate([request], sampling)[0]
         if response.audio is not None:
             yield response.audio
+
+    def samples(self, request: Request, sampling: Sampling, count: int) -> list[Response]:
+        """`count` answers to one request: those of `generate` with `Sampling.seed` and the seeds after it."""
+        seeds = range(sampling.seed, sampling.seed + count)
+        return [self.generate([request], replace(sampling, seed=seed))[0] for seed in seeds]
 
     def parameters(self) -> int:
         """Number of learnt parameters."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from codecbench.models.blocks.valle import FineLM, Prompt
     from codecbench.models.training.digits import Coded, DigitStrings
 
-CODEC = next(system for system in small.SYSTEMS if system.card.name == "funcodec-small")
+CODEC = next(system for system in small.SYSTEMS if system.card.name == "funcodec-small-digits")
 """The codec whose tokens all small language models speak."""
 CODEBOOKS = 4
 FRAME_RATE = small.SAMPLE_RATE / small.HOP
