@@ -87,6 +87,8 @@ class AudioLM(SpeechLM):
         "layer": 11, "convs": ((512, 10, 5), *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 3)
     }  # fmt: skip
     """Of what semantic tokens are clusters, as of `blocks.units.Features`."""
+    zero_padded: ClassVar[bool] = False
+    """The codec takes whole frames."""
     use_cache = True
     """False computes all steps anew for each: the same, and slower."""
 
@@ -100,7 +102,8 @@ class AudioLM(SpeechLM):
         self.stages: Any = networks["stages"]
         codec: Any = ready(networks["codec"], device)
         rate = self.card.sample_rate or 0
-        self.codec = CodecTokens(codec, len(self.card.streams), codec.net.hop, rate, device)
+        count = len(self.card.streams)
+        self.codec = CodecTokens(codec, count, codec.net.hop, rate, device, zero_padded=self.zero_padded)
 
     @classmethod
     def load(cls, options: LoadOptions) -> AudioLM:
@@ -117,12 +120,19 @@ class AudioLM(SpeechLM):
         """The networks with random weights from `seed`; torch's own random state is left as it was."""
         import torch
 
+        parts = {"stages": cls.language(seed), "units": cls.tokeniser(seed), "codec": cls.acoustic(seed)}
+        return torch.nn.ModuleDict(parts)
+
+    @classmethod
+    def language(cls, seed: int) -> nn.Module:
+        """The language models."""
+        import torch
+
         from codecbench.models.blocks.audiolm import AudioLMStages
 
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            stages = AudioLMStages(cls.shape())
-        return torch.nn.ModuleDict({"stages": stages, "units": cls.tokeniser(seed), "codec": cls.acoustic(seed)})
+            return AudioLMStages(cls.shape())
 
     @classmethod
     def shape(cls) -> AudioLMShape:

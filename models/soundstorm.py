@@ -86,8 +86,8 @@ class SoundStorm(AudioLM):
     conformer: ClassVar[Conformer] = Conformer()
 
     @classmethod
-    def build(cls, seed: int) -> nn.ModuleDict:
-        """The networks with random weights from `seed`; torch's own random state is left as it was."""
+    def language(cls, seed: int) -> nn.Module:
+        """Both networks."""
         import torch
 
         from codecbench.models.blocks.masked_lm import SoundStormStages
@@ -101,8 +101,7 @@ class SoundStorm(AudioLM):
             semantic = Stage(backbone, (Range("text", 256),), Range("semantic", size.units), ends=True)
         acoustic = cls.conformer.network(size.units, len(streams), streams[0].codebook_size, seed)
         hop = (cls.card.sample_rate or 0) // int(streams[0].frame_rate or 1)
-        stages = SoundStormStages(semantic, acoustic, size.unit_hop // hop)
-        return torch.nn.ModuleDict({"stages": stages, "units": cls.tokeniser(seed), "codec": cls.acoustic(seed)})
+        return SoundStormStages(semantic, acoustic, size.unit_hop // hop)
 
     def told(self, request: Request) -> Mapping[str, Tensor]:
         """The text to say, as bytes; before it, what is said in the prompt."""

@@ -9,7 +9,7 @@ TWIST), or do not (SALMon otherwise): `Likelihood` has both. Repetitions are not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,6 +23,8 @@ from codecbench.models.limits import check_clip, check_request, check_sampling
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from codecbench.models.blocks.code_vocoder import CodeVocoder
+    from codecbench.models.blocks.digit_units import DigitUnits
     from codecbench.models.blocks.unit_lm import UnitLM
     from codecbench.models.blocks.unit_vocoder import UnitVocoder
     from codecbench.models.blocks.units import Tokeniser
@@ -47,9 +49,9 @@ class Symbols:
 class Networks:
     """The three networks of a model, and what its tokens mean."""
 
-    tokeniser: Tokeniser
+    tokeniser: Tokeniser | DigitUnits
     lm: UnitLM
-    vocoder: UnitVocoder
+    vocoder: UnitVocoder | CodeVocoder
     symbols: Symbols
 
 
@@ -61,16 +63,17 @@ class UnitSpeechLM(SpeechLM):
     use_cache = True
     """False computes all steps anew for each: the same, and slower."""
 
-    def __init__(self, networks: Networks, device: str) -> None:
+    def __init__(self, networks: Networks, device: str, *, compiled: bool = False) -> None:
         import torch
 
         from codecbench.models.blocks.inference import ready
+        from codecbench.models.blocks.inference_lm import ready_lm
 
         parts = networks.tokeniser, networks.lm, networks.vocoder
         self._parameters = sum(p.numel() for part in parts for p in part.parameters())
         self.tokeniser = networks.tokeniser.requires_grad_(False).eval().to(device)
-        self.lm = networks.lm.requires_grad_(False).eval().to(device)
-        self.vocoder = ready(networks.vocoder, device)
+        self.lm = ready_lm(networks.lm, device, compiled=compiled)
+        self.vocoder: Any = ready(networks.vocoder, device)
         self.symbols, self._device = networks.symbols, device
         self._ids = torch.tensor(networks.symbols.units, device=device)
         vocabulary = self.lm.shape.vocabulary
@@ -99,10 +102,63 @@ class UnitSpeechLM(SpeechLM):
             return []
         from codecbench.models.blocks.sampling import drawer
 
+        return self._answer(requests, sampling, drawer(requests, sampling))
+
+    def samples(self, request: Request, sampling: Sampling, count: int) -> list[Response]:
+        """`count` answers to one request, which is heard once; see `SpeechLM.samples`."""
+        check_sampling(sampling)
+        check_request(self.card, request, frame=self.tokeniser.net.reach)
+        from codecbench.models.blocks.sampling import sampler
+
+        return self._answer([request] * count, sampling, sampler(request, sampling, count)) if count else []
+
+    def _answer(
+        self, requests: Sequence[Request], sampling: Sampling, draw: Callable[[int, Tensor], Tensor]
+    ) -> list[Response]:
         frames = int(sampling.max_seconds * (self.card.sample_rate or 0) / self.hop + 1e-6)
-        prompts = [self.encode(request.audio) for request in requests if request.audio]
-        found = self.extend(prompts, frames, drawer(requests, sampling))
-        return [self._respond(prompt, more, frames) for prompt, more in zip(prompts, found, strict=True)]
+        different = {id(request): request for request in requests}
+        heard = {name: self.encode(request.audio) for name, request in different.items() if request.audio}
+        prompts = [heard[id(request)] for request in requests]
+        found = self.extend(prompts, frames, draw)
+        parts = zip(requests, prompts, found, strict=True)
+        return [self._respond(request, prompt, more, frames) for request, prompt, more in parts]
+
+    def stream(self, request: Request, sampling: Sampling) -> Iterator[Clip]:
+        """The audio of `generate` for one request, as soon as the vocoder has heard enough of what follows."""
+        if not self.card.streaming or request.audio is None:
+            yield from super().stream(request, sampling)
+            return
+        check_sampling(sampling)
+        check_request(self.card, request, frame=self.tokeniser.net.reach)
+        from codecbench.models.blocks.ahead import UnitsAhead, in_pieces
+        from codecbench.models.blocks.sampling import drawer
+
+        rate = self.card.sample_rate or 0
+        prompt, left = self.encode(request.audio), int(sampling.max_seconds * rate / self.hop + 1e-6) * self.hop
+        new = self._new_units(prompt, left // self.hop, partial(drawer([request], sampling), 0))
+        speaker = UnitsAhead(self.vocoder, prompt)
+        for units, last in in_pieces(new, prompt[None, :0], rate // self.hop):
+            audio = speaker.push(units[0], last=last)
+            if audio is not None and len(audio) and left:
+                samples = audio[None, :left].cpu().numpy()
+                left -= samples.shape[1]
+                yield Clip(np.ascontiguousarray(samples), rate)
+
+    def _new_units(self, prompt: Tensor, count: int, draw: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+        """The units ``[1, 1]`` that follow those of `prompt`, one by one, up to the end."""
+        from codecbench.models.blocks.unit_generation import stream
+
+        tokens = self.tokens(prompt)
+        room = min(count, self.longest - len(tokens))
+        if room < count and len(tokens) >= self.longest:
+            raise ValueError(f"the audio has {len(tokens)} units; {self.card.name} hears {self.longest - 1}")
+        more = stream(
+            self.lm, tokens, room, allowed=self._allowed, end=self.symbols.end, draw=draw, use_cache=self.use_cache
+        )  # fmt: skip
+        for token in more:
+            if int(token) == self.symbols.end:
+                return
+            yield self._unit_of[token][None]
 
     def loglikelihood(self, items: Sequence[Clip]) -> list[Likelihood]:
         """Log-likelihood of each clip's units without repetitions."""
@@ -149,8 +205,11 @@ class UnitSpeechLM(SpeechLM):
         start = [] if self.symbols.start is None else [self.symbols.start]
         return torch.cat([torch.tensor(start, dtype=torch.long, device=units.device), self._ids[units]])
 
-    def decode(self, prompt: Tensor, units: Tensor) -> Audio:
-        """What `units` ``[N]`` sound like after those of `prompt`: samples ``[1, T]``."""
+    def decode(self, prompt: Tensor, units: Tensor, clip: Clip | None = None) -> Audio:  # noqa: ARG002 - for subclasses
+        """What `units` ``[N]`` sound like after those of `prompt`: samples ``[1, T]``.
+
+        Those of `prompt` are the units of `clip`, for a vocoder that takes its voice from there; this one's is its own.
+        """
         import torch
 
         with torch.inference_mode():
@@ -160,11 +219,11 @@ class UnitSpeechLM(SpeechLM):
             samples = self.vocoder(torch.repeat_interleave(whole, durations))[None, start:]
         return np.ascontiguousarray(samples.cpu().numpy())
 
-    def _respond(self, prompt: Tensor, tokens: Tensor, frames: int) -> Response:
+    def _respond(self, request: Request, prompt: Tensor, tokens: Tensor, frames: int) -> Response:
         end = self.symbols.end
         ended = len(tokens) > 0 and int(tokens[-1]) == end
         units = self._unit_of[tokens[:-1] if ended else tokens]
-        samples = self.decode(prompt, units)[:, : frames * self.hop]
+        samples = self.decode(prompt, units, request.audio)[:, : frames * self.hop]
         clip = Clip(np.ascontiguousarray(samples), self.card.sample_rate or 0)
         return Response(clip, tokens=len(tokens), ended=ended or end is None)
 

@@ -58,7 +58,13 @@ class AudioLMStages(nn.Module):
     def loss(
         self, units: Sequence[Tensor], codes: Sequence[Tensor], given: Sequence[Mapping[str, Tensor]] | None = None
     ) -> Tensor:  # fmt: skip
-        """What training makes small: the sum of the losses of all stages, which share no parameters.
+        """What training makes small: the sum of the `losses` of all stages."""
+        return torch.stack(list(self.losses(units, codes, given).values())).sum()
+
+    def losses(
+        self, units: Sequence[Tensor], codes: Sequence[Tensor], given: Sequence[Mapping[str, Tensor]] | None = None
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """The loss of each stage by name; they share no parameters.
 
         Args:
             units: Semantic tokens ``[F]`` of each example.
@@ -68,14 +74,16 @@ class AudioLMStages(nn.Module):
         told = [{} for _ in units] if given is None else given
         said = [self.simplified(own) for own in units]
         coarse = [own[: self.shape.coarse] for own in codes]
-        total = self.semantic.loss([self.semantic.prefix(own) for own in told], said)
         heard = [{**own, "semantic": tokens} for own, tokens in zip(told, said, strict=True)]
-        total = total + self.coarse.loss([self.coarse.prefix(own) for own in heard], coarse)
+        found = {
+            "semantic": self.semantic.loss([self.semantic.prefix(own) for own in told], said),
+            "coarse": self.coarse.loss([self.coarse.prefix(own) for own in heard], coarse),
+        }
         if self.shape.coarse == self.shape.codebooks:
-            return total
+            return found
         chunks = [part for own in codes for part in torch.split(own, self.shape.chunk, dim=1)]
         prefixes = [self.fine.prefix({"coarse": part[: self.shape.coarse]}) for part in chunks]
-        return total + self.fine.loss(prefixes, [part[self.shape.coarse :] for part in chunks])
+        return found | {"fine": self.fine.loss(prefixes, [part[self.shape.coarse :] for part in chunks])}
 
     def refine(self, coarse: Sequence[Tensor], known: Sequence[Tensor], draw: Draw, *, use_cache: bool) -> list[Tensor]:
         """All codes ``[K, F]`` of each request's `coarse` ones ``[C, F]``; of its first frames all are `known`.

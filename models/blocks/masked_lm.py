@@ -214,7 +214,14 @@ class SoundStormStages(nn.Module):
         self, units: Sequence[Tensor], codes: Sequence[Tensor], random: torch.Generator,
         given: Sequence[Mapping[str, Tensor]] | None = None,
     ) -> Tensor:  # fmt: skip
-        """What training makes small: the sum of both losses, which share no parameters.
+        """What training makes small: the sum of both `losses`."""
+        return torch.stack(list(self.losses(units, codes, random, given).values())).sum()
+
+    def losses(
+        self, units: Sequence[Tensor], codes: Sequence[Tensor], random: torch.Generator,
+        given: Sequence[Mapping[str, Tensor]] | None = None,
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """The loss of each network by name; they share no parameters.
 
         Args:
             units: Semantic tokens ``[U]`` of each example.
@@ -225,9 +232,14 @@ class SoundStormStages(nn.Module):
         told = [{} for _ in units] if given is None else given
         semantic = self.semantic.loss([self.semantic.prefix(own) for own in told], [own[None] for own in units])
         spread = [self.spread(own, part.shape[1]) for own, part in zip(units, codes, strict=True)]
-        return semantic + self.acoustic.loss(spread, codes, random)
+        return {"semantic": semantic, "acoustic": self.acoustic.loss(spread, codes, random)}
 
     def spread(self, units: Tensor, frames: int) -> Tensor:
-        """`units` ``[U]``, one at least, as one of each of `frames` ``[F]``; the last stands for all that are left."""
-        places = torch.arange(frames, device=units.device) // self.ratio
-        return units[places.clamp(max=len(units) - 1)]
+        """As of `spread`, with the ratio of this model."""
+        return spread(units, frames, self.ratio)
+
+
+def spread(units: Tensor, frames: int, ratio: int = 1) -> Tensor:
+    """`units` ``[U]``, one at least, each for `ratio` of `frames` ``[F]``; the last stands for all that are left."""
+    places = torch.arange(frames, device=units.device) // ratio
+    return units[places.clamp(max=len(units) - 1)]

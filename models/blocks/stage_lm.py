@@ -109,13 +109,13 @@ class Stage(UnitLM):
         wanted = [torch.cat([self.ids(own), last]) for own in codes]
         whole = [torch.cat(pair) for pair in zip(prefixes, wanted, strict=True)]
         counts = torch.tensor([len(own) - 1 for own in whole], device=whole[0].device)
-        logits = self(nn.utils.rnn.pad_sequence([own[:-1] for own in whole], batch_first=True), counts=counts)
-        found = functional.log_softmax(logits, dim=-1)
-        spans = [(len(prefix) - 1, len(own)) for prefix, own in zip(prefixes, wanted, strict=True)]
-        return [
-            own[start : start + count].gather(-1, ids[:, None])[:, 0]
-            for own, (start, count), ids in zip(found, spans, wanted, strict=True)
-        ]
+        hidden = self.hidden(nn.utils.rnn.pad_sequence([own[:-1] for own in whole], batch_first=True), counts=counts)
+        sizes = [len(own) for own in wanted]
+        starts = [len(prefix) - 1 for prefix in prefixes]
+        spans = [own[start : start + size] for own, start, size in zip(hidden, starts, sizes, strict=True)]
+        logits = self.head(torch.cat(spans))  # of nothing else: it is the larger part of a small network
+        nats = -functional.cross_entropy(logits, torch.cat(wanted), reduction="none")
+        return list(torch.split(nats, sizes))
 
     def loss(self, prefixes: Sequence[Tensor], codes: Sequence[Tensor], *, ended: bool = True) -> Tensor:
         """What training makes small: the mean negative log-probability, in nats, of a code of the target or the end."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -81,6 +81,10 @@ class UnitLM(nn.Module):
 
     def forward(self, tokens: Tensor, cache: KeyValueCache | None = None, counts: Tensor | None = None) -> Tensor:
         """Logits ``[B, F, N]`` of what follows each of `tokens` ``[B, F]``; the rest as of `Backbone.forward`."""
+        return cast("Tensor", self.head(self.hidden(tokens, cache, counts)))
+
+    def hidden(self, tokens: Tensor, cache: KeyValueCache | None = None, counts: Tensor | None = None) -> Tensor:
+        """What the output layer takes ``[B, F, C]``, as of `forward`."""
         x = self.embedding(tokens)
         if self.shape.scaled:
             x = x * x.shape[-1] ** 0.5
@@ -89,12 +93,25 @@ class UnitLM(nn.Module):
         x = self.backbone(x, cache=cache, counts=counts)
         if self.shape.narrow:
             x = self.project_out(x)
-        return cast("Tensor", self.head(x))
+        return cast("Tensor", x)
 
     def loglikelihood(self, tokens: Tensor) -> Tensor:
         """Log-probabilities in nats ``[B, F - 1]`` of `tokens` ``[B, F]`` but the first, given those before."""
         logits = functional.log_softmax(self(tokens[:, :-1]), dim=-1)
         return torch.gather(logits, -1, tokens[:, 1:, None])[..., 0]
+
+
+def loss(network: UnitLM, tokens: Sequence[Tensor]) -> Tensor:
+    """What training makes small: the mean negative log-probability, in nats, of all but the first of `tokens`.
+
+    Args:
+        network: The language model.
+        tokens: ``[F]`` of each example, 2 at least.
+    """
+    counts = torch.tensor([len(own) - 1 for own in tokens], device=tokens[0].device)
+    logits = network(nn.utils.rnn.pad_sequence([own[:-1] for own in tokens], batch_first=True), counts=counts)
+    found = torch.cat([own[:count] for own, count in zip(logits, counts.tolist(), strict=True)])
+    return functional.cross_entropy(found, torch.cat([own[1:] for own in tokens]))
 
 
 def opt(
