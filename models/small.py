@@ -14,6 +14,9 @@ what it learns from. They are no match for the released models, and do not mean 
 ``funcodec-small``           the frequency domain: magnitude and phase, two-dimensional SEANet (FreqCodec)
 ===========================  =======================================================================================
 
+``funcodec-small-digits`` is the last of them, trained on with spoken digits: the codec that small language models speak
+(docs/small-language-models.md).
+
 The weights lie in this package, ``small/NAME.safetensors``, in half precision. Their metadata says what they were
 trained on and for how long, and so does the card. Until a system's file is there, it says how to make it.
 """
@@ -281,6 +284,14 @@ class SmallFunCodec(Small):
     build = funcodec
 
 
-SYSTEMS = (
+class SmallFunCodecDigits(SmallFunCodec):
+    """FunCodec in the frequency domain, trained on with spoken digits."""
+
+    card = _card("funcodec-small-digits", "FunCodec", "arXiv:2309.07405")
+
+
+FAMILIES = (
     SmallSoundStream, SmallEncodec, SmallAudioDec, SmallHiFiCodec, SmallSpeechTokenizer, SmallDAC, SmallFunCodec,
 )  # fmt: skip
+"""One of each, all trained alike."""
+SYSTEMS = (*FAMILIES, SmallFunCodecDigits)

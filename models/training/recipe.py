@@ -158,6 +158,11 @@ RECIPES: dict[str, Recipe] = {
         weights={"waveform": 1.0, "mel": 15.0, "adversarial": 1.0, "features": 100.0, "commitment": 1.0},
         discriminators={"stft": 8}, dropout_share=0.5, dropout_choices=(1, 2, 4, 8), dropout_together=True,
     ),
+    "funcodec-small-digits": Recipe(
+        steps=1400, batch=4, seconds=1.28, warm_up=50, weights={"waveform": 100.0, "mel": 15.0, "commitment": 0.25},
+        start="funcodec-small", quantised_from=0.01, codebook_decay=0.95, dropout_share=0.75,
+        dropout_choices=(2, 4, 4, 8), licence="CC-BY-SA-4.0",
+    ),
 }  # fmt: skip
 """The recipes of the small codecs: their papers' discriminators, games and ratios of weights.
 

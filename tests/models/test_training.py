@@ -144,7 +144,7 @@ def test_samples_of_held_out_recordings(tmp_path: Path, make_speech: Callable[..
 
 @pytest.mark.parametrize("system", small.SYSTEMS, ids=lambda system: system.card.name)
 def test_small_codecs_share_a_budget(system: type[small.Small]) -> None:
-    assert len(small.SYSTEMS) == 7
+    assert len(small.FAMILIES) == 7
     assert trainable(system.card.name) is system
     codec = system.load(LoadOptions(random_seed=0))
     assert 1.44e6 <= codec.parameters() <= 1.76e6
@@ -160,7 +160,9 @@ def test_small_codecs_share_a_budget(system: type[small.Small]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("codec", [name for name in RECIPES if name != "encodec-small"])
+@pytest.mark.parametrize(
+    "codec", [name for name in RECIPES if name != "encodec-small" and RECIPES[name].discriminators]
+)
 def test_every_recipe_makes_steps(codec: str, data: Path, tmp_path: Path) -> None:
     recipe = replace(RECIPES[codec], steps=2, batch=1, seconds=0.2, adversarial_from=0.5, frozen_from=0.6)
     told = list[Progress]()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from codecbench.errors import InvalidSystem, UsageError
 from codecbench.models import small
-from codecbench.models.training import transform
+from codecbench.models.base import LoadOptions
+from codecbench.models.training import state, transform
 from codecbench.models.training.objective import reconstruct
+from codecbench.models.training.trainer import begin
 
-STRIDED = [system for system in small.SYSTEMS if system.card.name != "funcodec-small"]
+STRIDED = [system for system in small.FAMILIES if system.card.name != "funcodec-small"]
 
 
 def hum(samples: int = 12_800) -> torch.Tensor:
@@ -53,6 +57,34 @@ def test_a_spectral_network_stays_as_it_is() -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     transform.begin(network)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["encodec-small", "funcodec-small"])
+def test_a_training_may_begin_as_another_ended(name: str, tmp_path: Path) -> None:
+    (system,) = (system for system in small.SYSTEMS if system.card.name == name)
+    x = hum(3_200)
+    trained: Any = system.filled(LoadOptions())
+    latent = trained.encoder(x)
+    for start in (name, str(small.FOLDER / f"{name}.safetensors")):
+        network: Any = system.network(7)
+        begin(network, start)
+        assert any(".parametrizations." in key for key in network.state_dict()) == (name == "encodec-small")
+        torch.testing.assert_close(network.encoder(x), latent, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(network.decoder(latent), trained.decoder(latent), rtol=1e-4, atol=1e-5)
+    # Trained on and kept, it loads again.
+    state.export(network, tmp_path / "again.safetensors", {"codec": name, "recipe": "{}"})
+    again: Any = system.filled(LoadOptions(weights=tmp_path / "again.safetensors"))
+    torch.testing.assert_close(again.encoder(x), latent, rtol=1e-2, atol=1e-2)
+
+
+def test_a_start_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UsageError, match="'elsewhere' is neither transform, noise, a small codec with weights, nor"):
+        begin(small.SmallSoundStream.network(0), "elsewhere")
+    with pytest.raises(InvalidSystem, match="does not fit the model"):
+        begin(small.SmallSoundStream.network(0), "hificodec-small")
+    with pytest.raises(InvalidSystem, match="does not fit the model"):
+        begin(small.SmallFunCodec.network(0), "encodec-small")
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 8])
