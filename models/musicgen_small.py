@@ -1,4 +1,4 @@
-"""A small MusicGen that is told digits: four codebooks with MusicGen's delay, in a voice or another; see `small_lm`.
+"""A small MusicGen that is told digits: codebooks with MusicGen's delay, in a voice or another; see `small_lm`.
 
 What differs from MusicGen: an encoder of digits that learns with it stands in T5's place, and there is an end, a code
 more in every codebook, which the first one decides. An end also parts a voice, whose words are not read, from what it
@@ -34,7 +34,7 @@ class SmallMusicGen(small_lm.Student, MusicGen):
 
     card = small_lm.card("musicgen-small-digits", "MusicGen", ("tts", "continuation"), "arXiv:2306.05284")
     recipe = LMRecipe()
-    size = Size(128, 6, 4, text=(128, 2, 4))
+    size = Size(128, 5, 4, text=(128, 1, 4))
 
     def __init__(self, network: Any, tokens: Any, device: str) -> None:
         super().__init__(Networks(network["lm"], tokens.network, network["text"]), None, device)
@@ -55,7 +55,7 @@ class SmallMusicGen(small_lm.Student, MusicGen):
         return codebook_lm.CodebookLMShape(backbone, len(cls.card.streams), END + 1, size.text[0])
 
     @classmethod
-    def network(cls, seed: int) -> nn.ModuleDict:
+    def blank(cls, seed: int) -> nn.ModuleDict:
         """The language model and the encoder of digits with random weights."""
         import torch
         from torch import nn
@@ -67,6 +67,12 @@ class SmallMusicGen(small_lm.Student, MusicGen):
             torch.default_generator.manual_seed(seed)
             text = LearntText(small_lm.SYMBOLS, *cls.size.text)
             return nn.ModuleDict({"lm": CodebookLM(cls.shape()), "text": text})
+
+    @classmethod
+    def acquainted(cls, network: Any) -> None:
+        """As of `small_lm.Student`."""
+        for k, (table, head) in enumerate(zip(network["lm"].embeddings, network["lm"].heads, strict=True)):
+            small_lm.acquaint(k, table.weight[:END], head.weight[:END])
 
     @classmethod
     def loss(
@@ -103,7 +109,7 @@ class SmallMusicGen(small_lm.Student, MusicGen):
         check_sampling(sampling)
         for request in requests:
             check_request(self.card, request, frame=self.hop)
-        return [self._answer(request, sampling) for request in requests]
+        return [self._spoken(request, sampling) for request in requests]
 
     def encode(self, clip: Clip | None) -> Tensor:
         """Codes ``[K, F]`` of a clip, none for none."""
@@ -119,7 +125,7 @@ class SmallMusicGen(small_lm.Student, MusicGen):
         with torch.inference_mode():
             return cast("Tensor", self._text(ids))
 
-    def _answer(self, request: Request, sampling: Sampling) -> Response:
+    def _spoken(self, request: Request, sampling: Sampling) -> Response:
         import torch
 
         from codecbench.models.blocks.codebook_generation import stream

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from codecbench.models import small
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 
 CODEC = next(system for system in small.SYSTEMS if system.card.name == "funcodec-small-digits")
 """The codec whose tokens all small language models speak."""
-CODEBOOKS = 4
+CODEBOOKS = 3
+"""More make digits no easier to understand in this codec, and models slower."""
 FRAME_RATE = small.SAMPLE_RATE / small.HOP
 LENGTHS = (1, 6)
 """Fewest and most digits in a string to learn from."""
@@ -124,9 +126,24 @@ class Student:
     recipe: ClassVar[LMRecipe] = LMRecipe()
 
     @classmethod
-    def network(cls, seed: int) -> nn.Module:
-        """All that learns, with random weights from `seed`."""
+    def blank(cls, seed: int) -> Any:
+        """All that learns, with random weights from `seed`; torch's own random state is left as it was.
+
+        A model that need not be `acquainted` has `network` alone.
+        """
+        return cls.network(seed)
+
+    @classmethod
+    def acquainted(cls, network: Any) -> None:
+        """Tell `network`, which is `blank`, how codes sound, by `acquaint`."""
         raise NotImplementedError
+
+    @classmethod
+    def network(cls, seed: int) -> nn.Module:
+        """All that learns, as it is before the first step."""
+        network: nn.Module = cls.blank(seed)
+        cls.acquainted(network)
+        return network
 
     @classmethod
     def filled(cls, options: LoadOptions) -> Any:
@@ -135,7 +152,7 @@ class Student:
         Raises:
             InvalidSystem: The weights are not there, or are another network's.
         """
-        network = cls.network(options.random_seed or 0)
+        network = cls.blank(options.random_seed or 0)
         if options.random_seed is None:
             name = cls.card.name
             small.read(network, name, options.weights or small.FOLDER / f"{name}.safetensors")
@@ -214,6 +231,37 @@ def _codes(item: Coded) -> Tensor:
     import torch
 
     return torch.from_numpy(item.codes[:CODEBOOKS]).long()
+
+
+@cache
+def entries() -> list[Tensor]:
+    """The entries ``[N, C]`` of the codec's first codebooks."""
+    network: Any = CODEC.filled(LoadOptions())
+    return [layer.embed for layer in network.quantiser.layers[:CODEBOOKS]]
+
+
+def acquaint(codebook: int, *tables: Tensor) -> None:
+    """Let the rows of `tables` ``[N, C]`` begin alike where entries of a `codebook` are alike; their scale stays.
+
+    Random vectors would have to learn from few recordings which codes sound alike.
+    """
+    import torch
+
+    own = entries()[codebook]
+    random = torch.Generator().manual_seed(codebook)
+    with torch.no_grad():
+        for table in tables:
+            spread = torch.randn(own.shape[1], table.shape[1], generator=random)
+            known = (own - own.mean(dim=0)) @ spread
+            table.copy_(known / known.std() * table.std())
+
+
+def acquaint_fine(network: FineLM) -> None:
+    """As of `acquaint`, for all that the second network of VALL-E hears and says."""
+    tables: list[Any] = list(network.codes)
+    heads: list[Any] = list(network.head)
+    for k, table in enumerate(tables):
+        acquaint(k, table.weight[: small.CODEBOOK_SIZE], *([heads[k - 1].weight] if k else []))
 
 
 def fine_losses(

@@ -120,6 +120,8 @@ class UniAudio(SpeechLM):
     """False computes all steps anew for each: the same, and slower."""
     scored: ClassVar[tuple[str, ...]] = ("start", "TSS_task", "text_t5_start", "text_t5_end", "audio_start")
     """The ids before a clip whose likelihood is asked for."""
+    among: Tensor | None = None
+    """Booleans ``[K, N]``: the ids that share all likelihood in each place of a frame; None for all ids."""
 
     def __init__(
         self, networks: Networks, ids: files.Ids, device: str, *, phones: Phones | None = None, tokenizer: Any = None
@@ -409,7 +411,8 @@ class UniAudio(SpeechLM):
         nats = 0.0
         for part in torch.split(codes, self.lm.shape.longest - len(before) - 1, dim=1):
             ids = torch.cat([before, self._frames("audio", part)])
-            nats += float(loglikelihood(self.lm, Patches(ids, answer=(len(before), len(ids)))).double().sum())
+            answer = Patches(ids, answer=(len(before), len(ids)))
+            nats += float(loglikelihood(self.lm, answer, self.among).double().sum())
         return Likelihood(nats, codes.numel(), clip.duration)
 
 

@@ -34,12 +34,23 @@ def ids() -> files.Ids:
     return files.ids_of(tokens, small_lm.CODEBOOKS, small.CODEBOOK_SIZE)
 
 
+@cache
+def places() -> Tensor:
+    """Booleans ``[K, N]``: the ids that may stand in each place of an answer's frame, codes and the ends."""
+    import torch
+
+    own = ids()
+    found = torch.stack([own.vocabulary.mask("audio", k) for k in range(small_lm.CODEBOOKS)])
+    found[:, [own["audio_end"], own["end"]]] = True
+    return found
+
+
 class SmallUniAudio(small_lm.Student, UniAudio):
     """UniAudio."""
 
     card = small_lm.card("uniaudio-small", "UniAudio", ("tts",), "arXiv:2310.00704")
     recipe = LMRecipe()
-    size = Size(128, 4, 4, longest=1000)
+    size = Size(144, 4, 4, longest=1000)
     scored: ClassVar[tuple[str, ...]] = ("start", "plain_tts_task", "phone_start", "phone_end", "audio_start")
 
     def __init__(self, network: MultiScaleLM, tokens: CodecTokens, device: str) -> None:
@@ -47,6 +58,7 @@ class SmallUniAudio(small_lm.Student, UniAudio):
 
         nothing: Any = nn.Identity()  # it has no T5 and no semantic units
         super().__init__(Networks(network, tokens.network, nothing, nothing), ids(), device)
+        self.among = places().to(device)
         self._codes_of = tokens
 
     @classmethod
@@ -55,7 +67,7 @@ class SmallUniAudio(small_lm.Student, UniAudio):
         return cls(cls.filled(options), small_lm.codec_tokens(options), options.device)
 
     @classmethod
-    def network(cls, seed: int) -> MultiScaleLM:
+    def blank(cls, seed: int) -> MultiScaleLM:
         """The multi-scale Transformer with random weights."""
         import torch
 
@@ -71,17 +83,29 @@ class SmallUniAudio(small_lm.Student, UniAudio):
             return MultiScaleLM(shape)
 
     @classmethod
-    def loss(
+    def acquainted(cls, network: MultiScaleLM) -> None:
+        """As of `small_lm.Student`."""
+        for k in range(small_lm.CODEBOOKS):
+            first, last = (int(place) for place in ids().vocabulary.mask("audio", k).nonzero()[[0, -1], 0])
+            for table in (network.frames, network.tokens, network.head):
+                small_lm.acquaint(k, table.weight[first : last + 1])
+
+    @classmethod
+    def loss(  # type: ignore[override] # here of a network, there of a system
         cls, network: MultiScaleLM, examples: Sequence[small_lm.Example], random: torch.Generator  # noqa: ARG003
     ) -> dict[str, Tensor]:  # fmt: skip
-        """Of the answers and their ends, codebook by codebook."""
+        """Of the answers and their ends, codebook by codebook, each among the ids that may stand in its place."""
+        import torch
         from torch.nn import functional
 
-        device = network.head.weight.device
-        logits, targets = network.answers([_sequence(example, device) for example in examples])
-        return {
-            f"codebook {k + 1}": functional.cross_entropy(logits[:, k], targets[:, k]) for k in range(targets.shape[1])
-        }
+        weight = network.head.weight
+        hidden, targets = network.answers([_sequence(example, weight.device) for example in examples])
+        found = {}
+        for k, allowed in enumerate(places().to(weight.device)):
+            logits = functional.linear(hidden[:, k], weight[allowed])
+            among = torch.cumsum(allowed, dim=0) - 1
+            found[f"codebook {k + 1}"] = functional.cross_entropy(logits, among[targets[:, k]])
+        return found
 
     def encode(self, clip: Clip) -> Tensor:
         """Codes ``[K, F]`` of a clip."""

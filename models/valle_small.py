@@ -37,9 +37,16 @@ class SmallValle(small_lm.Student, ValleSystem):
         return cls(cls.filled(options), small_lm.codec_tokens(options), small_lm.read_digits, options.device)
 
     @classmethod
-    def network(cls, seed: int) -> ValleLM:
+    def blank(cls, seed: int) -> ValleLM:
         """Both networks with random weights."""
         return cls.build(seed)
+
+    @classmethod
+    def acquainted(cls, network: ValleLM) -> None:
+        """As of `small_lm.Student`."""
+        size = network.shape.codebook_size
+        small_lm.acquaint(0, network.coarse.codes.weight[:size], network.coarse.head.weight[:size])
+        small_lm.acquaint_fine(network.fine)
 
     @classmethod
     def loss(cls, network: ValleLM, examples: Sequence[small_lm.Example], random: torch.Generator) -> dict[str, Tensor]:

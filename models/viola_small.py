@@ -43,9 +43,18 @@ class SmallViola(small_lm.Student, Viola):
         return cls(cls.filled(options), small_lm.codec_tokens(options), options.device)
 
     @classmethod
-    def network(cls, seed: int) -> ViolaLM:
+    def blank(cls, seed: int) -> ViolaLM:
         """Both networks with random weights."""
         return cls.build(seed)
+
+    @classmethod
+    def acquainted(cls, network: ViolaLM) -> None:
+        """As of `small_lm.Student`."""
+        tables: list[Any] = list(network.causal.codes)
+        for k, table in enumerate(tables):
+            small_lm.acquaint(k, table.weight)
+        small_lm.acquaint(0, network.causal.head.weight[network.shape.text : network.shape.end])
+        small_lm.acquaint_fine(network.fine)
 
     @classmethod
     def loss(cls, network: ViolaLM, examples: Sequence[small_lm.Example], random: torch.Generator) -> dict[str, Tensor]:

@@ -157,11 +157,12 @@ class MultiScaleLM(nn.Module):
         return self.speak(told.flatten(0, 1), before.flatten(0, 1)).view(*ids.shape, -1)
 
     def answers(self, sequences: Sequence[Patches]) -> tuple[Tensor, Tensor]:
-        """Logits ``[A, K, N]`` of the ids of all answers, given those before them, and these ids ``[A, K]``."""
+        """What `head` makes logits of ``[A, K, C]``, for the ids of answers given those before; the ids ``[A, K]``."""
         parts = zip(self.listen(sequences), sequences, strict=True)
         told = torch.cat([own[slice(*sequence.answer)] for own, sequence in parts])
         ids = torch.cat([sequence.ids[slice(*sequence.answer)] for sequence in sequences])
-        return self.speak(told, functional.pad(ids[:, :-1], (1, 0), value=self.shape.first_token)), ids
+        before = functional.pad(ids[:, :-1], (1, 0), value=self.shape.first_token)
+        return self.inner(self.tokens(before) + told), ids
 
     def loss(self, sequences: Sequence[Patches], ignored: int = 0) -> Tensor:
         """The training loss: mean negative log-likelihood in nats of a token.
@@ -169,8 +170,8 @@ class MultiScaleLM(nn.Module):
         As released: of the answers' tokens if the model sees the whole prefix, else of all but those `ignored`.
         """
         if self.shape.prefix:
-            logits, ids = self.answers(sequences)
-            return functional.cross_entropy(logits.flatten(0, 1), ids.flatten())
+            hidden, ids = self.answers(sequences)
+            return functional.cross_entropy(self.head(hidden).flatten(0, 1), ids.flatten())
         ids = nn.utils.rnn.pad_sequence([own.ids for own in sequences], batch_first=True, padding_value=ignored)
         counted = ids != ignored
         return functional.cross_entropy(self(sequences)[counted], ids[counted])
@@ -241,10 +242,14 @@ def _frame(
 
 
 @torch.inference_mode()
-def loglikelihood(network: MultiScaleLM, sequence: Patches) -> Tensor:
-    """Log-probability in nats ``[A, K]`` of each id of the answer of `sequence`, of ``A`` frames."""
+def loglikelihood(network: MultiScaleLM, sequence: Patches, allowed: Tensor | None = None) -> Tensor:
+    """Log-probability in nats ``[A, K]`` of each id of the answer of `sequence`, of ``A`` frames.
+
+    With booleans `allowed` ``[K, N]``, among the ids that may stand in each place of a frame.
+    """
     first, last = sequence.answer
-    nats = functional.log_softmax(network([sequence])[0, first:last], dim=-1)
+    logits = network([sequence])[0, first:last]
+    nats = functional.log_softmax(logits if allowed is None else logits.masked_fill(~allowed, NEVER), dim=-1)
     return nats.gather(-1, sequence.ids[first:last, :, None])[..., 0]
 
 

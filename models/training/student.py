@@ -34,20 +34,20 @@ class LMRecipe:
         save_every, sample_every: Steps between checkpoints, and between scores of what is held out (0: at the end).
     """
 
-    steps: int = 1_500
-    batch: int = 16
-    learning_rate: float = 1e-3
+    steps: int = 1_100
+    batch: int = 8
+    learning_rate: float = 2e-3
     warm_up: int = 100
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.01
     clip: float = 1.0
     averaging: float = 0.99
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    strings: int = 3_000
-    held_out: int = 64
+    strings: int = 2_500
+    held_out: int = 48
     licence: str = "CC-BY-SA-4.0"
     save_every: int = 250
-    sample_every: int = 100
+    sample_every: int = 200
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain JSON values."""
