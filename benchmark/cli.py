@@ -59,6 +59,7 @@ def run(
     device: Annotated[str | None, typer.Option(help="Torch device.")] = None,
     compile_: Annotated[bool | None, typer.Option("--compile", help="Compile networks: see docs/speed.md.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds an item may take.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Recordings or requests that a model is given at once.")] = None,
     keep_codes: Annotated[bool | None, typer.Option("--keep-codes", help="Keep the packed codes with the run.")] = None,
     keep_audio: Annotated[int | None, typer.Option(help="Keep outputs of N utterances a dataset, to listen.")] = None,
     isolation: Annotated[str | None, typer.Option(help="Where adapters run: none, process or bwrap.")] = None,
@@ -90,7 +91,7 @@ def run(
         chosen = [{"name": chosen[0], "weights": weights}]
     overrides: dict[str, Any] = {
         "models": chosen, "points": _split(points), "datasets": _split(datasets), "metrics": _split(metrics),
-        "limit": limit, "random_weights": random_weights, "device": device, "timeout": timeout,
+        "limit": limit, "random_weights": random_weights, "device": device, "timeout": timeout, "batch": batch,
         "keep_codes": keep_codes, "keep_audio": keep_audio, "isolation": isolation, "audit": audit,
         "compile": compile_,
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""One clip through one system: resample, encode, pack, count, unpack, decode, check.
+"""Clips through a system, one or several at once: resample, encode, pack, count, unpack, decode, check.
 
 Only packed bytes pass from the encoder to the decoder. Whatever the system does wrong becomes a `SystemFailure`
 with a reason; nothing is padded, cut or repaired.
@@ -50,8 +50,8 @@ class ItemLost(SystemFailure):
 class Hosted(Protocol):
     """A codec whose work is done in processes of its own."""
 
-    def begin_item(self) -> None:
-        """The time limit of an item begins."""
+    def begin_item(self, items: int = 1) -> None:
+        """The time limit of so many items begins."""
 
     def process(self, verb: Literal["encode", "decode"]) -> int | None:
         """The process that does `verb`; None while there is none."""
@@ -59,7 +59,10 @@ class Hosted(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """What an encoder returned for one clip at one point, packed; with its wall time, and by how much it grew."""
+    """What an encoder returned for one clip at one point, packed; with its wall time, and by how much it grew.
+
+    Where several clips were encoded at once, each has its share of the time, by its length, and all of the growth.
+    """
 
     packed: Packed
     seconds: float
@@ -118,9 +121,18 @@ def code_clip(
     A nested codec encodes once, at `richest` (of `points`, if not given), and each point is a prefix of those codes, or
     fails as that encoding did.
     """
+    for point, outcome in code_clips(codec, card, [clip], points, richest):
+        yield point, outcome if isinstance(outcome, SystemFailure) else outcome[0]
+
+
+def code_clips(
+    codec: Codec, card: Card, clips: Sequence[Clip], points: Sequence[OperatingPoint],
+    richest: OperatingPoint | None = None,
+) -> Iterator[tuple[OperatingPoint, list[Coded] | SystemFailure]]:  # fmt: skip
+    """`code_clip` of several clips in one call of the adapter: all of them come back, or none does."""
     left = list(points)
-    for point, encoded in encode_clip(codec, card, clip, points, richest):
-        outcome = decode_clip(codec, clip, encoded)
+    for point, encoded in encode_clips(codec, card, clips, points, richest):
+        outcome = decode_clips(codec, clips, encoded)
         yield point, outcome
         left.remove(point)
         if isinstance(outcome, ItemLost):
@@ -128,45 +140,62 @@ def code_clip(
             return
 
 
-def encode_clip(
-    codec: Codec, card: Card, clip: Clip, points: Sequence[OperatingPoint], richest: OperatingPoint | None = None
-) -> Iterator[tuple[OperatingPoint, Encoded | SystemFailure]]:
-    """The first half of `code_clip`: to bytes."""
+def encode_clips(
+    codec: Codec, card: Card, clips: Sequence[Clip], points: Sequence[OperatingPoint],
+    richest: OperatingPoint | None = None,
+) -> Iterator[tuple[OperatingPoint, list[Encoded] | SystemFailure]]:  # fmt: skip
+    """The first half of `code_clips`: to bytes."""
     if isinstance(codec, Hosted):
-        codec.begin_item()
+        codec.begin_item(len(clips))
     richest = richest or max(points, key=lambda point: point.streams or 0)
-    shared: tuple[Codes, float, float | None] | None = None
+    shared: tuple[list[Codes], float, float | None] | None = None
     lost: SystemFailure | None = None
     for point in points:
         try:
             if lost:
                 raise lost
             if shared is None or not card.nested:
-                shared = _encode(codec, card, clip, richest if card.nested else point)
-            codes = shared[0].prefix(point.streams) if card.nested and point.streams else shared[0]
-            yield point, Encoded(pack(codes), *shared[1:])
+                shared = _encode(codec, card, clips, richest if card.nested else point)
+            yield point, _packed(shared, point.streams if card.nested else None)
         except SystemFailure as failure:
             lost = failure if card.nested or isinstance(failure, ItemLost) else None
             yield point, failure
 
 
-def _encode(codec: Codec, card: Card, clip: Clip, point: OperatingPoint) -> tuple[Codes, float, float | None]:
+def _encode(
+    codec: Codec, card: Card, clips: Sequence[Clip], point: OperatingPoint
+) -> tuple[list[Codes], float, float | None]:
     with PeakMemory(_process(codec, "encode")) as memory:
         started = time.perf_counter()
-        codes = one_codes(call(codec.encode, [clip], point))
+        found = all_codes(call(codec.encode, list(clips), point), len(clips))
         seconds = time.perf_counter() - started
-    if (codes.length, codes.sample_rate, codes.channels) != (clip.length, clip.sample_rate, clip.channels):
-        raise SystemFailure("contract(codes state another length, rate or channels than the clip's)")
-    check_codes(card, point, codes)
-    return codes, seconds, memory.growth_mb()
+    for codes, clip in zip(found, clips, strict=True):
+        if (codes.length, codes.sample_rate, codes.channels) != (clip.length, clip.sample_rate, clip.channels):
+            raise SystemFailure("contract(codes state another length, rate or channels than the clip's)")
+        check_codes(card, point, codes)
+    return found, seconds, memory.growth_mb()
 
 
-def one_codes(items: Any) -> Codes:
-    """The codes of one clip, of all that an encoder may return for it: checked anew, and nothing beside them."""
-    if not isinstance(items, list) or len(items) != 1 or not isinstance(items[0], Codes):
+def _packed(encoded: tuple[list[Codes], float, float | None], streams: int | None) -> list[Encoded]:
+    found, seconds, grown = encoded
+    shares = _shares(seconds, [codes.length for codes in found])
+    return [
+        Encoded(pack(codes.prefix(streams) if streams else codes), share, grown)
+        for codes, share in zip(found, shares, strict=True)
+    ]
+
+
+def _shares(seconds: float, lengths: Sequence[int]) -> list[float]:
+    """Each clip's part of the time that all of them took."""
+    return [seconds * length / max(1, sum(lengths)) for length in lengths] if len(lengths) > 1 else [seconds]
+
+
+def all_codes(items: Any, count: int) -> list[Codes]:
+    """The codes of `count` clips, of all that an encoder may return: checked anew, and nothing beside them."""
+    if not isinstance(items, list) or len(items) != count or not all(isinstance(item, Codes) for item in items):
         raise SystemFailure("contract(encode must return a list of one Codes a clip)")
     try:
-        return Codes(**{field.name: getattr(items[0], field.name) for field in fields(Codes)})
+        return [Codes(**{field.name: getattr(item, field.name) for field in fields(Codes)}) for item in items]
     except ValueError as error:
         raise SystemFailure(f"codes({one_line(error)})") from error
 
@@ -192,31 +221,39 @@ def check_codes(card: Card, point: OperatingPoint, codes: Codes) -> None:
             raise SystemFailure(f"codes(side information '{name}' of {array.dtype} is not on the card)")
 
 
-def decode_clip(codec: Codec, clip: Clip, encoded: Encoded | SystemFailure) -> Coded | SystemFailure:
-    """The second half of `code_clip`: from bytes; `clip` tells the length that must come out, and no more."""
+def decode_clips(
+    codec: Codec, clips: Sequence[Clip], encoded: list[Encoded] | SystemFailure
+) -> list[Coded] | SystemFailure:
+    """The second half of `code_clips`: from bytes; `clips` tell the lengths that must come out, and no more."""
     if isinstance(encoded, SystemFailure):
         return encoded
-    received = unpack(encoded.packed.to_bytes())
+    received = [unpack(item.packed.to_bytes()) for item in encoded]
     try:
         with PeakMemory(_process(codec, "decode")) as memory:
             started = time.perf_counter()
-            output = one_output(call(codec.decode, [received]))
+            outputs = all_outputs(call(codec.decode, received), len(clips))
             seconds = time.perf_counter() - started
-        samples = _check_output(output, clip)
+        samples = [_check_output(output, clip) for output, clip in zip(outputs, clips, strict=True)]
     except SystemFailure as failure:
         return failure
-    grown = [mb for mb in (encoded.memory_mb, memory.growth_mb()) if mb is not None]
-    return Coded(
-        received, encoded.packed.bits, encoded.packed.header_bits, samples, clip.sample_rate,
-        encoded.seconds, seconds, max(grown, default=None),
-    )  # fmt: skip
+    grown, shares = memory.growth_mb(), _shares(seconds, [clip.length for clip in clips])
+    return [
+        Coded(
+            codes, item.packed.bits, item.packed.header_bits, heard, clip.sample_rate, item.seconds, share,
+            max((mb for mb in (item.memory_mb, grown) if mb is not None), default=None),
+        )
+        for codes, item, heard, clip, share in zip(received, encoded, samples, clips, shares, strict=True)
+    ]  # fmt: skip
 
 
-def one_output(outputs: Any) -> NDArray[Any]:
-    """The float samples ``[C, T]`` of one clip, of all that a decoder may return for it; a tensor will do."""
-    if not isinstance(outputs, list) or len(outputs) != 1:
+def all_outputs(outputs: Any, count: int) -> list[NDArray[Any]]:
+    """The float samples ``[C, T]`` of `count` clips, of all that a decoder may return; tensors will do."""
+    if not isinstance(outputs, list) or len(outputs) != count:
         raise SystemFailure("contract(decode must return a list of one array an item)")
-    output = outputs[0]
+    return [_one_output(output) for output in outputs]
+
+
+def _one_output(output: Any) -> NDArray[Any]:
     if hasattr(output, "detach"):
         output = output.detach().cpu().numpy()
     if not isinstance(output, np.ndarray) or output.dtype.kind != "f" or output.ndim != 2:

@@ -18,7 +18,7 @@ from typing import Any
 
 from codecbench.benchmark.isolation.levels import LOAD_SECONDS
 from codecbench.benchmark.plan import Needs, Plan, Unit, Verdict
-from codecbench.benchmark.probe import Probe
+from codecbench.benchmark.probe import recordings_for
 from codecbench.benchmark.unit_queue import UnitQueue
 from codecbench.errors import InfrastructureError
 
@@ -166,9 +166,7 @@ class Engine(ABC):
         known = self._verdicts.get((unit.system, unit.dataset))
         if not known:
             return {}
-        probed = self.plan.datasets[unit.dataset].dataset.utterances[: Probe.ITEMS]
-        names = (*(utterance.id for utterance in probed), *(name for name, _ in unit.items))
-        return {name: known[name] for name in names if name in known}
+        return {name: known[name] for name in recordings_for(self.plan, unit) if name in known}
 
     def _listen(self, worker: WorkerHandle) -> Iterator[Message]:
         for message in worker.receive():
@@ -198,7 +196,8 @@ class Engine(ABC):
 
     def _deadline(self, unit: Unit) -> float:
         """When a worker is ended: an item's time limit; where hosts keep that, it is for metrics, and generous."""
-        patience = 2 * self.plan.timeout + LOAD_SECONDS if self._hosted(unit) else self.plan.timeout
+        batch = self.plan.batch if self.plan.batches(self.plan.systems[unit.system]) else 1
+        patience = (1 + batch) * self.plan.timeout + LOAD_SECONDS if self._hosted(unit) else self.plan.timeout
         return time.monotonic() + patience
 
     def _condemn(self, system: str, reason: str) -> None:

@@ -29,6 +29,7 @@ class Keys:
             for planned in plan.datasets.values()
             for utterance, checked in zip(planned.dataset.utterances, planned.checked, strict=True)
         }
+        self._batches = {label: plan.batch for label, system in plan.systems.items() if plan.batches(system)}
         self._systems: dict[str, dict[str, Any]] = {}
         here = Path(__file__)
         self._scoring, self._probing = (sha256_of(here.with_name(name)) for name in ("scoring.py", "probe.py"))
@@ -71,5 +72,6 @@ class Keys:
                 "source": system.source, "options": {**asdict(system.options), "weights": system.weights},
                 "isolation": system.isolation, "coding": provenance.source_digest(Path(coding.__file__)),
                 "resampler": resampler_signature(), "environment": provenance.environment(system.python),
+                "batch": self._batches.get(system.label, 1),
             }  # fmt: skip
         return self._systems[system.label]

@@ -93,13 +93,17 @@ class PlannedDataset:
         return self.dataset.card.name
 
 
+UnitItem = tuple[str, tuple[str, ...]]
+"""An utterance, and the points still to do."""
+
+
 @dataclass(frozen=True)
 class Unit:
     """Work for one worker: some utterances of one system on one dataset, each with the points still to do."""
 
     system: str
     dataset: str
-    items: tuple[tuple[str, tuple[str, ...]], ...]
+    items: tuple[UnitItem, ...]
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
 
 
@@ -120,11 +124,21 @@ class Plan:
     """What of it somebody asked for; the rest may be a card's."""
     artefacts: Path | None = None
     signatures: Mapping[str, str] = field(default_factory=dict)
+    batch: int = 1
 
     def sampling_of(self, card: Card) -> Sampling:
         """How the language model of `card` is sampled: as its card says, but for what somebody asked for."""
         own: dict[str, Any] = {name: value for name, value in card.sampling if name not in self.sampling_given}
         return replace(self.sampling, **own)
+
+    def asks_together(self, system: PlannedSystem) -> bool:
+        """Whether `system` is given several requests at once: a language model that says it can, as of `batches`."""
+        return self.batch > 1 and system.isolation != "none" and system.generates and system.card.batches
+
+    def batches(self, system: PlannedSystem) -> bool:
+        """Whether `system` is given several recordings at once: a codec of one rate, whose death costs no more."""
+        hosted = system.isolation != "none" and not system.audit
+        return self.batch > 1 and hosted and not system.generates and bool(system.card.sample_rate)
 
     def pairs(self) -> Iterable[tuple[PlannedSystem, PlannedDataset]]:
         """The systems and datasets that suit each other.
@@ -200,6 +214,7 @@ class Plan:
                     "isolation": f"{s.isolation}, audited" if s.audit else s.isolation,
                     "points": [p.name for p in s.points],
                     **({"compile": True} if s.options.compile else {}),
+                    **({"batch": self.batch} if self.batches(s) or self.asks_together(s) else {}),
                     **({"sampling": asdict(self.sampling_of(s.card))} if s.card.sampling else {}),
                 }
                 for s in self.systems.values()
@@ -255,7 +270,7 @@ def make_plan(
         _by_name("dataset", {d.name: d for d in datasets}, len(datasets)),
         names, sweep.timeout, cache, folder, sweep.keep_codes, sweep.keep_audio,
         Sampling(**sweep.sampling.model_dump()), tuple(sorted(sweep.sampling.model_fields_set)), artefacts,
-        {name: metrics.find(name).signature() for name in names},
+        {name: metrics.find(name).signature() for name in names}, sweep.batch,
     )  # fmt: skip
     _check_tasks(plan, sweep)
     return plan

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from codecbench.benchmark.cache import DiskCache
-from codecbench.benchmark.coding import Encoded, SystemFailure, codec_input, decode_clip
+from codecbench.benchmark.coding import Encoded, SystemFailure, codec_input, decode_clips
 from codecbench.benchmark.evidence import Evidence
 from codecbench.benchmark.isolation.client import IsolatedCodec
 from codecbench.benchmark.isolation.hosts import HostSettings
@@ -91,11 +91,11 @@ def _decoded(case: Case, plan: Plan, how: Rescore) -> Iterator[str]:
             clip, reference = references.get(item["dataset"], item["utterance"])
             packed = pack(unpack(Evidence(case.run).get(item["codes"])))
             codec.begin_item()
-            coded = decode_clip(codec, codec_input(clip, system.card), Encoded(packed, 0.0, None))
-            if isinstance(coded, SystemFailure):
-                yield f"{item['point']} {item['utterance']}: its codes do not decode: {coded}"
+            outcome = decode_clips(codec, [codec_input(clip, system.card)], [Encoded(packed, 0.0, None)])
+            if isinstance(outcome, SystemFailure):
+                yield f"{item['point']} {item['utterance']}: its codes do not decode: {outcome}"
                 continue
-            row, _ = scorer.coded(coded, reference, _alignment(case, item))
+            row, _ = scorer.coded(outcome[0], reference, _alignment(case, item))
             yield from _differences(case, item, row["values"])
 
 

@@ -79,6 +79,8 @@ class Sweep(_Strict):
         device: Torch device.
         compile: Run networks through `torch.compile`; see `codecbench.models.base.LoadOptions`.
         timeout: Seconds an item may take before its process is killed.
+        batch: How many recordings a codec is given at once, see `codecbench.benchmark.batches`; and how many requests a
+            language model whose card says that it takes `batches`.
         keep_codes: Keep the packed codes of every item with the run.
         keep_audio: Keep the outputs of so many utterances of each dataset with the run, to listen to.
         isolation: Where adapters run; see `codecbench.benchmark.isolation.levels`.
@@ -96,6 +98,7 @@ class Sweep(_Strict):
     device: str = "cpu"
     compile: bool = False
     timeout: float = Field(default=300, gt=0)
+    batch: int = Field(default=1, ge=1, le=64)
     keep_codes: bool = False
     keep_audio: int = Field(default=0, ge=0)
     isolation: Literal["none", "process", "bwrap"] = "process"

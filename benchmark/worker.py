@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from codecbench.audio import Clip
 from codecbench.benchmark.answering import Answerer, facts_of
+from codecbench.benchmark.batches import code_together
 from codecbench.benchmark.cache import DiskCache
 from codecbench.benchmark.coding import (
     DEVICE,
@@ -29,8 +30,8 @@ from codecbench.benchmark.coding import (
     SystemFailure,
     code_clip,
     codec_input,
-    decode_clip,
-    encode_clip,
+    decode_clips,
+    encode_clips,
     one_line,
 )  # fmt: skip
 from codecbench.benchmark.evidence import Keeper
@@ -39,7 +40,7 @@ from codecbench.benchmark.isolation.client_lm import IsolatedLM
 from codecbench.benchmark.isolation.hosts import HostSettings
 from codecbench.benchmark.isolation.levels import limits_for
 from codecbench.benchmark.isolation.loading import LoadFailure, load_system
-from codecbench.benchmark.plan import Plan, PlannedSystem, Unit
+from codecbench.benchmark.plan import Plan, PlannedSystem, Unit, UnitItem
 from codecbench.benchmark.probe import Outcome, Probe
 from codecbench.benchmark.recall import Recall
 from codecbench.benchmark.resources import PeakMemory, die_with_parent
@@ -112,11 +113,14 @@ class Worker:
             if system.generates:
                 model = cast("SpeechLM", self._load(system))
                 yield "corpus", facts_of(model, system, unit.dataset)
+                yield from self.answerer.ask_together(model, system, unit)
             else:
                 probe = yield from self._probed(system, unit)
             self._check_rules(system)
-        for utterance, points in unit.items:
+        for place, (utterance, points) in enumerate(unit.items):
             yield "start", utterance
+            if probe and self.plan.batches(system) and place % self.plan.batch == 0:
+                self._code_together(probe, system, unit, unit.items[place : place + self.plan.batch])
             spent = False
             for point, row in self._rows(model, probe, system, unit, utterance, points):
                 facts = {"system": system.label, "point": point, "dataset": unit.dataset, "utterance": utterance}
@@ -190,19 +194,32 @@ class Worker:
         names = [name for name in dict.fromkeys([*probes, *(n for n, _ in unit.items)]) if name not in unit.verdicts]
         order = random.Random(f"{unit.system} {unit.dataset} {names}")  # noqa: S311 - an order, no secret
         clips: dict[str, Clip] = {}
-        encoded: list[tuple[str, OperatingPoint, Encoded | SystemFailure]] = []
+        encoded: list[tuple[str, OperatingPoint, list[Encoded] | SystemFailure]] = []
         for name in order.sample(names, len(names)):
             yield "start", name
             with suppress(CodecbenchError):  # told when its turn comes
                 clips[name] = codec_input(self.references.get(unit.dataset, name)[0], system.card)
-                encoded += [(name, *pair) for pair in encode_clip(codec, system.card, clips[name], system.points)]
+                encoded += [(name, *pair) for pair in encode_clips(codec, system.card, [clips[name]], system.points)]
         outcomes: dict[tuple[str, OperatingPoint], Coded | SystemFailure] = {}
         for name, point, item in order.sample(encoded, len(encoded)):
             yield "start", name
             if isinstance(codec, Hosted):
                 codec.begin_item()
-            outcomes[name, point] = decode_clip(codec, clips[name], item)
+            outcome = decode_clips(codec, [clips[name]], item)
+            outcomes[name, point] = outcome if isinstance(outcome, SystemFailure) else outcome[0]
         return {name: [(point, outcomes[name, point]) for point in system.points] for name in clips}
+
+    def _code_together(self, probe: Probe, system: PlannedSystem, unit: Unit, items: Sequence[UnitItem]) -> None:
+        """Code those recordings that nothing is known of, and leave them with `probe` until their turn comes."""
+        clips: dict[str, Clip] = {}
+        for name, points in items:
+            kept = (self.recall.item(system, point, unit.dataset, name) for point in system.points)
+            if name in unit.verdicts or probe.holds(name) or len(points) < len(system.points) or any(kept):
+                continue
+            with suppress(CodecbenchError):  # told when its turn comes
+                clips[name] = codec_input(self.references.get(unit.dataset, name)[0], system.card)
+        if len(clips) > 1:
+            probe.keep(code_together(self._codec(system), system.card, clips, system.points, system.richest))
 
     def _needs_probe(self, unit: Unit) -> bool:
         return self._probe is None or self._probe.of != (unit.system, unit.dataset)

@@ -208,7 +208,7 @@ def timed_worker(connection: Connection, plan: Plan, lifeline: Connection) -> No
 
 def _attach(clock: Clock) -> None:
     for verb in ("encode", "decode"):
-        clock.wrap(client.IsolatedCodec, f"_{verb}", verb, lambda codec, *_: _tree_of(codec))
+        clock.wrap(client.IsolatedCodec, verb, verb, lambda codec, *_: _tree_of(codec))
     clock.wrap(scoring, "evaluate", lambda metric, *_: f"metric {metric.name}")
     clock.wrap(hosts.Hosts, "_running", "start of hosts", lambda codec, *_: _tree_of(codec))
     _attach_to_loading(clock)

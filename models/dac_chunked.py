@@ -9,6 +9,7 @@ for short clips.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -51,20 +52,32 @@ class DAC44Chunked(DAC44):
 
             compile_network(windowed.inner, device)
 
-    def _encode(self, clip: Clip, codebooks: int | None) -> Codes:
-        level = np.float32(loudness(clip.samples[0], clip.sample_rate))
-        samples = _amplify(clip.samples, LEVEL - level)
-        peak = np.abs(samples).max()
-        if peak > 1:
-            samples *= 1 / peak
-        codes = super()._encode(Clip(samples, clip.sample_rate), codebooks)
-        return replace(codes, side={"loudness": np.array([level])})
+    def _encode(self, clips: Sequence[Clip], codebooks: int | None) -> list[Codes]:
+        levels = [np.float32(loudness(clip.samples[0], clip.sample_rate)) for clip in clips]
+        coded = super()._encode([_levelled(clip, level) for clip, level in zip(clips, levels, strict=True)], codebooks)
+        return [
+            replace(codes, side={"loudness": np.array([level])}) for codes, level in zip(coded, levels, strict=True)
+        ]
 
-    def _decode(self, item: Codes) -> Audio:
+    def _decode(self, items: Sequence[Codes]) -> list[Audio]:
         # The release measures the loudness of all that comes out, also of what is then cut off.
-        samples = super()._decode(replace(item, length=len(item.streams[0]) * self.shape().hop))
-        gain = item.side["loudness"][0] - np.float32(loudness(samples[0], item.sample_rate))
-        return _amplify(samples[:, : item.length], gain)
+        whole = super()._decode([replace(item, length=len(item.streams[0]) * self.shape().hop) for item in items])
+        return [_restored(samples, item) for samples, item in zip(whole, items, strict=True)]
+
+
+def _levelled(clip: Clip, level: np.float32) -> Clip:
+    """`clip` of the loudness `level` at `LEVEL`, or as near to it as its peak allows."""
+    samples = _amplify(clip.samples, LEVEL - level)
+    peak = np.abs(samples).max()
+    if peak > 1:
+        samples *= 1 / peak
+    return Clip(samples, clip.sample_rate)
+
+
+def _restored(samples: Audio, item: Codes) -> Audio:
+    """`samples` as long and as loud as `item` says that they were."""
+    gain = item.side["loudness"][0] - np.float32(loudness(samples[0], item.sample_rate))
+    return _amplify(samples[:, : item.length], gain)
 
 
 def _amplify(samples: Audio, decibels: np.float32) -> Audio:

@@ -119,7 +119,13 @@ class Encodec48(Encodec):
     norm = "group"
     segment = (48_000, 47_520)
 
-    def _encode(self, clip: Clip, codebooks: int | None) -> Codes:
+    def _encode(self, clips: Sequence[Clip], codebooks: int | None) -> list[Codes]:
+        return [self._encode_segments(clip, codebooks) for clip in clips]
+
+    def _decode(self, items: Sequence[Codes]) -> list[Audio]:
+        return [self._decode_segments(item) for item in items]
+
+    def _encode_segments(self, clip: Clip, codebooks: int | None) -> Codes:
         import torch
 
         with torch.inference_mode():
@@ -131,7 +137,7 @@ class Encodec48(Encodec):
             side = {"scale": torch.stack(scales).cpu().numpy()}
         return Codes(clip.length, clip.sample_rate, clip.channels, tuple(codes), (CODEBOOK_SIZE,) * len(codes), side)
 
-    def _decode(self, item: Codes) -> Audio:
+    def _decode_segments(self, item: Codes) -> Audio:
         import torch
 
         from codecbench.models.blocks.segment import overlap_add

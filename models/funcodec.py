@@ -23,6 +23,7 @@ The configuration file that lies beside a model's weights decides its shape. Wit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -116,20 +117,30 @@ class FunCodec(WholeClipCodec):
             torch.default_generator.manual_seed(seed)
             return funcodec_config.network(config, cls.card, source)
 
-    def _encode(self, clip: Clip, codebooks: int | None) -> Codes:
+    def _encode(self, clips: Sequence[Clip], codebooks: int | None) -> list[Codes]:
         import torch
 
-        audio = torch.tensor(clip.samples)
-        scale = 1e-8 + audio.pow(2).mean(dim=1).sqrt()
-        codes = super()._encode(Clip((audio / scale[:, None]).numpy(), clip.sample_rate), codebooks)
-        return replace(codes, side={"scale": scale.numpy()})
+        audio = [torch.tensor(clip.samples) for clip in clips]
+        scales = [1e-8 + samples.pow(2).mean(dim=1).sqrt() for samples in audio]
+        scaled = [
+            Clip((samples / scale[:, None]).numpy(), clip.sample_rate)
+            for clip, samples, scale in zip(clips, audio, scales, strict=True)
+        ]
+        coded = super()._encode(scaled, codebooks)
+        return [replace(codes, side={"scale": scale.numpy()}) for codes, scale in zip(coded, scales, strict=True)]
 
-    def _decode(self, item: Codes) -> Audio:
+    def _decode(self, items: Sequence[Codes]) -> list[Audio]:
         from codecbench.models.blocks.spectral import SpectralCodec
 
-        delay = self._network.delay(item.length) if isinstance(self._network, SpectralCodec) else 0
-        late = super()._decode(replace(item, length=item.length + delay))
-        return np.ascontiguousarray(late[:, delay:] * item.side["scale"][:, None])
+        network = self._network
+        delays = [network.delay(item.length) if isinstance(network, SpectralCodec) else 0 for item in items]
+        late = super()._decode(
+            [replace(item, length=item.length + delay) for item, delay in zip(items, delays, strict=True)]
+        )
+        return [
+            np.ascontiguousarray(samples[:, delay:] * item.side["scale"][:, None])
+            for samples, delay, item in zip(late, delays, items, strict=True)
+        ]
 
 
 def _state(path: Path) -> dict[str, Tensor]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol, cast
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -13,6 +14,10 @@ from codecbench.models.base import Codec, Codes, DecodeStream, EncodeStream, Ope
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Shape(Protocol):
@@ -51,12 +56,12 @@ class WholeClipCodec(Codec):
         self._device = device
 
     def encode(self, clips: Sequence[Clip], point: OperatingPoint) -> list[Codes]:
-        """Encode one clip after another: what else is in the list cannot change a clip's codes."""
-        return [self._encode(clip, point.streams) for clip in clips]
+        """Encode clips, those with as many frames at once: no clip hears the padding that another needs."""
+        return in_groups(clips, self._whole_length, partial(self._encode, codebooks=point.streams))
 
     def decode(self, codes: Sequence[Codes]) -> list[Audio]:
-        """Decode each item, with the codebooks that it has."""
-        return [self._decode(item) for item in codes]
+        """Decode items, those with as many frames and codebooks at once."""
+        return in_groups(codes, _shape, self._decode)
 
     def parameters(self) -> int:
         """Number of learnt parameters that encode and decode, without the codebooks."""
@@ -76,21 +81,45 @@ class WholeClipCodec(Codec):
             return super().decode_stream(point)
         return streaming.NetworkDecodeStream(cast("streaming.Network", self._network), self._device)
 
-    def _encode(self, clip: Clip, codebooks: int | None) -> Codes:
+    def _whole_length(self, clip: Clip) -> int:
+        """Samples of `clip` with the zeros that make whole frames of it, if the network needs those."""
+        return clip.length + (-clip.length % self._network.net.hop if self.zero_padded else 0)
+
+    def _encode(self, clips: Sequence[Clip], codebooks: int | None) -> list[Codes]:
+        """Encode clips of as many frames."""
         import torch
 
-        missing = -clip.length % self._network.net.hop if self.zero_padded else 0
-        padded = np.pad(clip.samples, [(0, 0), (0, missing)])
+        whole = self._whole_length(clips[0])
+        padded = np.stack([np.pad(clip.samples, [(0, 0), (0, whole - clip.length)]) for clip in clips])
         with torch.inference_mode():
-            found = self._network.encode(torch.tensor(padded, device=self._device)[None], codebooks)
-            streams = tuple(found[0].to(torch.int32).cpu().numpy())
-        sizes = tuple(stream.codebook_size for stream in self.card.streams[: len(streams)])
-        return Codes(clip.length, clip.sample_rate, clip.channels, streams, sizes)
+            found = self._network.encode(torch.tensor(padded, device=self._device), codebooks)
+            streams = found.to(torch.int32).cpu().numpy()
+        sizes = tuple(stream.codebook_size for stream in self.card.streams[: streams.shape[1]])
+        return [
+            Codes(clip.length, clip.sample_rate, clip.channels, tuple(own), sizes)
+            for clip, own in zip(clips, streams, strict=True)
+        ]
 
-    def _decode(self, item: Codes) -> Audio:
+    def _decode(self, items: Sequence[Codes]) -> list[Audio]:
+        """Decode items of as many frames and codebooks."""
         import torch
 
         with torch.inference_mode():
-            codes = torch.tensor(np.stack(item.streams), device=self._device, dtype=torch.long)[None]
-            audio = self._network.decode(codes)[0, :, : item.length]
-            return np.ascontiguousarray(audio.cpu().numpy())
+            codes = torch.tensor(np.stack([item.streams for item in items]), device=self._device, dtype=torch.long)
+            audio = self._network.decode(codes).cpu().numpy()
+        return [np.ascontiguousarray(own[:, : item.length]) for item, own in zip(items, audio, strict=True)]
+
+
+def _shape(item: Codes) -> tuple[int, int]:
+    return len(item.streams), len(item.streams[0])
+
+
+def in_groups(items: Sequence[T], alike: Callable[[T], object], work: Callable[[list[T]], list[R]]) -> list[R]:
+    """What `work` makes of `items`, in their order; it is given lists of those that are `alike`."""
+    groups: dict[object, list[int]] = {}
+    for place, item in enumerate(items):
+        groups.setdefault(alike(item), []).append(place)
+    found: dict[int, R] = {}
+    for places in groups.values():
+        found |= zip(places, work([items[place] for place in places]), strict=True)
+    return [found[place] for place in range(len(items))]

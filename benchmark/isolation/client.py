@@ -30,30 +30,26 @@ class IsolatedCodec(Hosts, Codec):
         return slot.process.process() if slot.process else None
 
     def encode(self, clips: Sequence[Clip], point: OperatingPoint) -> list[Codes]:
-        """See `Codec`; one clip at a time."""
-        return [self._encode(clip, point) for clip in clips]
-
-    def _encode(self, clip: Clip, point: OperatingPoint) -> Codes:
-        facts = {"sample_rate": clip.sample_rate, "point": to_plain(point)}
-        answer = self._ask(self._encoder, Message("encode", facts, (clip.samples,)), _SMALL + 64 * clip.samples.size)
+        """See `Codec`; all clips have one sample rate."""
+        facts = {"sample_rate": clips[0].sample_rate, "point": to_plain(point)}
+        samples = tuple(clip.samples for clip in clips)
+        cap = _SMALL * len(clips) + 64 * sum(array.size for array in samples)
+        answer = self._ask(self._encoder, Message("encode", facts, samples), cap)
         try:
             codes = unwire_many(answer.facts.get("codes"), answer.arrays)
         except ProtocolError as error:
             raise SystemFailure(f"contract(protocol: {error})") from error
         except ValueError as error:
             raise SystemFailure(f"codes({shown(str(error))})") from error
-        if len(codes) != 1:
+        if len(codes) != len(clips):
             raise SystemFailure("contract(protocol: codes of another number of clips)")
-        return codes[0]
+        return codes
 
     def decode(self, codes: Sequence[Codes]) -> list[Audio]:
-        """See `Codec`; one item at a time."""
-        return [self._decode(item) for item in codes]
-
-    def _decode(self, item: Codes) -> Audio:
-        facts, arrays = wire_many([item])
-        cap = _SMALL + 32 * item.length * item.channels
+        """See `Codec`."""
+        facts, arrays = wire_many(codes)
+        cap = sum(_SMALL + 32 * item.length * item.channels for item in codes)
         answer = self._ask(self._decoder, Message("decode", {"codes": facts}, arrays), cap)
-        if len(answer.arrays) != 1:
+        if len(answer.arrays) != len(codes):
             raise SystemFailure("contract(protocol: another number of outputs)")
-        return answer.arrays[0]
+        return list(answer.arrays)

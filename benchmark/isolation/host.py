@@ -14,15 +14,15 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from codecbench.audio import Clip
-from codecbench.benchmark.coding import SystemFailure, call, last_trace, one_codes, one_line, one_output
+from codecbench.benchmark.coding import SystemFailure, all_codes, all_outputs, call, last_trace, one_line
 from codecbench.benchmark.isolation.loading import LoadFailure, load_system
 from codecbench.benchmark.isolation.plain import from_plain, to_plain
 from codecbench.benchmark.isolation.protocol import Message, ProtocolError, receive, send, unwire_many, wire_many
 from codecbench.benchmark.isolation.wire import likelihood_message, read_request, response_message
-from codecbench.benchmark.responses import first_audio, one_likelihood, one_response
+from codecbench.benchmark.responses import first_audio, one_likelihood, responses
 from codecbench.errors import CodecbenchError
 from codecbench.models import registry as models
-from codecbench.models.base import Codec, LoadOptions, OperatingPoint, SpeechLM
+from codecbench.models.base import Codec, LoadOptions, OperatingPoint, Request, Response, SpeechLM
 
 ANY_SIZE = 1 << 50
 """The worker is trusted with the size of what it sends."""
@@ -76,6 +76,8 @@ class Server:
     def __init__(self, witness: Witness) -> None:
         self.witness = witness
         self._system: Codec | SpeechLM | None = None
+        self._waiting: list[Request] = []
+        self._answers: list[Response] = []
 
     def answer(self, request: Message) -> Message:
         """The answer to `request`: of kind ``done``, or ``failed`` with the reason."""
@@ -105,18 +107,32 @@ class Server:
         return Message("done", {"parameters": call(lambda system: int(system.parameters()), self._system)})
 
     def _encode(self, request: Message) -> Message:
-        clip = Clip(request.arrays[0], request.fact("sample_rate", int))
+        clips = [Clip(samples, request.fact("sample_rate", int)) for samples in request.arrays]
         point = from_plain(OperatingPoint, request.fact("point", dict))
-        facts, arrays = wire_many([one_codes(call(self._codec.encode, [clip], point))])
+        facts, arrays = wire_many(all_codes(call(self._codec.encode, clips, point), len(clips)))
         return Message("done", {"codes": facts}, arrays)
 
     def _decode(self, request: Message) -> Message:
         codes = unwire_many(request.fact("codes", list), request.arrays)
-        return Message("done", {}, (one_output(call(self._codec.decode, codes)),))
+        return Message("done", {}, tuple(all_outputs(call(self._codec.decode, codes), len(codes))))
+
+    def _also(self, request: Message) -> Message:
+        """A request that is to be answered with the next, in one batch."""
+        self._waiting.append(read_request(request)[0])
+        return Message("done")
 
     def _generate(self, request: Message) -> Message:
         asked, sampling = read_request(request)
-        return response_message(one_response(call(self._model.generate, [asked], sampling)))
+        requests, self._waiting = [*self._waiting, asked], []
+        self._answers = responses(call(self._model.generate, requests, sampling), len(requests))
+        return self._another(request)
+
+    def _another(self, request: Message) -> Message:
+        """The next answer of a batch."""
+        del request
+        if not self._answers:
+            raise ProtocolError("no answer is left")
+        return response_message(self._answers.pop(0))
 
     def _loglikelihood(self, request: Message) -> Message:
         clip = Clip(request.arrays[0], request.fact("sample_rate", int))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from codecbench.benchmark.coding import DEVICE, OUT_OF_MEMORY, ItemLost, SystemFailure
-from codecbench.benchmark.isolation.levels import Level, Limits, files_of
+from codecbench.benchmark.isolation.levels import Level, Limits, compiled_folder, files_of
 from codecbench.benchmark.isolation.loading import LoadFailure
 from codecbench.benchmark.isolation.log import CappedLog, printable
 from codecbench.benchmark.isolation.plain import to_plain
@@ -67,13 +67,16 @@ class Witnessed:
     wrote: set[str] = field(default_factory=set)
     network: set[str] = field(default_factory=set)
     since: float = field(default_factory=time.time)
+    compiled: Path | None = None
+    """Where they may write as well; see `levels.compiled_folder`."""
 
     def trespassed(self, folders: Iterable[Path]) -> str:
         """The reason if a path that was written lies in one of `folders` and has changed; else empty.
 
         Only what the witness saw this adapter open counts: others work on the same disk.
         """
-        allowed = (cache_dir("weights").resolve(), Path(sys.prefix).resolve())
+        allowed = [cache_dir("weights").resolve(), Path(sys.prefix).resolve()]
+        allowed += [self.compiled.resolve()] if self.compiled else []
         for path in map(Path, sorted(self.wrote)):
             inside = any(map(path.is_relative_to, folders)) and not any(map(path.is_relative_to, allowed))
             if inside and _changed(path, self.since):
@@ -100,7 +103,7 @@ class Hosts:
     def __init__(self, card: Card, settings: HostSettings, slots: tuple[Slot, ...]) -> None:
         self.card = card
         self.settings = settings
-        self.witnessed = Witnessed()
+        self.witnessed = Witnessed(compiled=compiled_folder(settings.target, settings.options))
         self.load_memory_mb = 0.0
         self._slots = slots
         self._log = CappedLog()
@@ -133,10 +136,10 @@ class Hosts:
         if self.settings.log:
             self._log.save(self.settings.log)
 
-    def begin_item(self) -> None:
-        """The time limit of an item begins."""
+    def begin_item(self, items: int = 1) -> None:
+        """The time limit of so many items begins."""
         self._timeouts, self._timed_out = (self._timeouts if self._timed_out else 0), False
-        self._deadline = time.monotonic() + self.settings.limits.item_seconds
+        self._deadline = time.monotonic() + items * self.settings.limits.item_seconds
 
     def condemned(self) -> str:
         """Why no more items are to be tried; empty if they are."""
@@ -177,6 +180,7 @@ class Hosts:
         slot.process = HostProcess(
             settings.level, settings.limits, self._log, python=settings.python, lifeline=settings.lifeline,
             readable=files_of(settings.target, self.card, settings.options),
+            compiled=self.witnessed.compiled,
         )  # fmt: skip
         deadline = started + settings.limits.load_seconds
         try:
