@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from codecbench.benchmark.coding import Coded, ItemLost, SystemFailure
-from codecbench.benchmark.plan import PlannedSystem
+from codecbench.benchmark.plan import Plan, PlannedSystem, Unit
 from codecbench.benchmark.scoring import at_rate
 from codecbench.metrics.alignment import estimate, stability
 from codecbench.metrics.base import Alignment, Output, Reference
@@ -116,3 +116,9 @@ def _same(a: Coded | SystemFailure, b: Coded | SystemFailure) -> bool:
         return str(a) == str(b)
     same_tokens = all(np.array_equal(x, y) for x, y in zip(a.codes.streams, b.codes.streams, strict=True))
     return same_tokens and a.codes.packets == b.codes.packets and np.array_equal(a.output, b.output)
+
+
+def recordings_for(plan: Plan, unit: Unit) -> list[str]:
+    """The names of what a worker hears for `unit`: the recordings that probe a system, then its items."""
+    probed = plan.datasets[unit.dataset].dataset.utterances[: Probe.ITEMS]
+    return list(dict.fromkeys([*(utterance.id for utterance in probed), *(name for name, _ in unit.items)]))

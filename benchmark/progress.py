@@ -67,6 +67,6 @@ class Progress:
 
     def summary(self, counts: Mapping[str, int], reasons: Mapping[str, int]) -> None:
         """The count at the end: values by status, and those that failed or are errors by reason."""
-        for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:20]:
+        for reason, count in reasons.items():
             self.say(f"{count:6d}  {reason}")
         self.say("values   " + ", ".join(f"{counts[status]} {status}" for status in counts if counts[status]))

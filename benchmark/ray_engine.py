@@ -21,7 +21,7 @@ from codecbench.benchmark.dispatch import LISTEN_SECONDS, Death, Engine, Message
 from codecbench.benchmark.environment import versions
 from codecbench.benchmark.local import HOSTS_END_SECONDS
 from codecbench.benchmark.plan import Needs, Plan, Unit
-from codecbench.benchmark.probe import Probe
+from codecbench.benchmark.probe import recordings_for
 from codecbench.benchmark.ray_cluster import Cluster, explained
 from codecbench.benchmark.ray_seat import LAST_WORDS, Arrival, Origin, Seat, mark_of, name_of, recordings_of
 from codecbench.benchmark.segments import write_atomically
@@ -70,7 +70,7 @@ class SeatHandle(WorkerHandle):
         files = {}
         if unit.dataset in self._lacking:
             utterances = {u.id: u for u in self._plan.datasets[unit.dataset].dataset.utterances}
-            names = dict.fromkeys([*list(utterances)[: Probe.ITEMS], *(name for name, _ in unit.items)])
+            names = recordings_for(self._plan, unit)
             paths = [path for name in names for path in recordings_of(utterances[name]) if path not in self._brought]
             files = {name_of(path): ray.put(path.read_bytes()) for path in paths}
             self._brought.update(paths)

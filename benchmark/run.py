@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any
 
-from codecbench.benchmark.artefacts import Artefacts
+from codecbench.benchmark.artefacts import Artefacts, size_limit
 from codecbench.benchmark.dispatch import Engine
 from codecbench.benchmark.engines import check_engine, make_engine
 from codecbench.benchmark.environment import describe_environment
@@ -29,6 +29,8 @@ from codecbench.metrics import registry as metrics
 from codecbench.paths import cache_dir
 
 INTERRUPTED = 130
+TOLD = 20
+"""How many reasons are told at the end, the most frequent first."""
 
 
 @dataclass(frozen=True)
@@ -72,19 +74,21 @@ def run_sweep(
         finally:
             progress.close()
             store.close()
+        if computed and artefacts:
+            Artefacts(artefacts).trim()
         if stopped:
             progress.say("interrupted; run the same command again to resume")
             return RunOutcome(INTERRUPTED, {})
         if not computed and _written(out, manifest):
-            progress.summary(manifest["counts"], {})
+            progress.summary(manifest["counts"], manifest["reasons"])
             return RunOutcome(_exit_code(manifest["counts"], manifest), manifest["counts"])
         return _finish(plan, store, manifest, progress)
 
 
 def _written(out: Path, manifest: dict[str, Any]) -> bool:
-    """Whether the tables are there that the finished run wrote, and no reason for a failure is to be told again."""
-    counts, results = manifest["counts"], manifest["results"]
-    if not manifest["finished"] or not results or counts["failed"] or counts["error"] or counts["missing"]:
+    """Whether the tables are there that the finished run wrote."""
+    results = manifest["results"]
+    if not manifest["finished"] or not results or "reasons" not in manifest:
         return False
     return (out / "timings.parquet").exists() and all(
         (out / name).exists() and sha256_of(out / name) == digest for name, digest in results.items()
@@ -95,9 +99,8 @@ def _written(out: Path, manifest: dict[str, Any]) -> bool:
 def _cache(wanted: bool) -> Iterator[tuple[Path, Path | None]]:
     """The folders of values and artefacts; if not `wanted`, values that the workers share for this run alone."""
     if wanted:
-        artefacts = cache_dir("work")
-        Artefacts(artefacts).trim()
-        yield cache_dir("values"), artefacts
+        size_limit()  # a wrong one is told before anything is computed
+        yield cache_dir("values"), cache_dir("work")
         return
     with TemporaryDirectory() as folder:
         yield Path(folder), None
@@ -132,6 +135,7 @@ def _compute(plan: Plan, store: RunStore, start: Callable[[], Engine], progress:
 def _finish(plan: Plan, store: RunStore, manifest: dict[str, Any], progress: Progress) -> RunOutcome:
     tally = write_results(plan, store)
     counts = {status: tally.counts[status] for status in ("ok", "undefined", "failed", "error", "missing")}
+    reasons = dict(sorted(tally.reasons.items(), key=lambda item: (-item[1], item[0]))[:TOLD])
     invalid = {**tally.unloadable, **store.invalid}
     for label, system in manifest["systems"].items():
         system["status"] = f"invalid:{invalid[label]}" if label in invalid else "valid"
@@ -139,8 +143,9 @@ def _finish(plan: Plan, store: RunStore, manifest: dict[str, Any], progress: Pro
     manifest["faults"] = list(tally.faults.values())
     if not manifest["finished"] or manifest["results"] != tally.digests:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        store.write_manifest({**manifest, "finished": True, "ended": now, "results": tally.digests, "counts": counts})
-    progress.summary(counts, tally.reasons)
+        ended = {"finished": True, "ended": now, "results": tally.digests, "counts": counts, "reasons": reasons}
+        store.write_manifest({**manifest, **ended})
+    progress.summary(counts, reasons)
     return RunOutcome(_exit_code(counts, manifest), counts)
 
 

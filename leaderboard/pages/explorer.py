@@ -13,6 +13,7 @@ from codecbench.leaderboard.pages.encode import pack, shorten
 from codecbench.leaderboard.pages.scores import (
     digits_of,
     groups_of,
+    label_of,
     metric_view,
     most_expected,
     sample_rate,
@@ -55,7 +56,7 @@ def explorer(site: Site) -> dict[str, Any]:
         "sections": listed, "metrics": [metric_view(m) for m in site.codecs.metrics.values()], "bands": bands,
         "entries": [
             {"key": entry_key(*entry), "system": clean(entry[0]), "point": clean(entry[1]),
-             "href": system_path(entry[0]), "label": clean(site.board.systems[entry[0]].label)[:100],
+             "href": system_path(entry[0]), "label": label_of(site, entry[0]),
              "notes": clean("; ".join(site.board.systems[entry[0]].notes))[:300],
              "claims": [[claim.badge, claim.text] for claim in site.claims.get(entry, ())]}
             for entry in entries

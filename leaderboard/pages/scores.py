@@ -26,6 +26,7 @@ from codecbench.leaderboard.text import (
 )  # fmt: skip
 
 MINUS = str.maketrans("-", "−")
+WEIGHTS_KINDS = {"official": "published", "packaged": "published", "random": "random", "none": "none needed"}
 
 
 def shown_metrics(section: Section, summary: Summary) -> list[Metric]:
@@ -181,13 +182,15 @@ def coverage_view(row: Row) -> dict[str, str]:
     return {"value": f"{100 * ok // expected} %", "sort": repr(ok / expected), "counts": f"{ok} of {expected}"}
 
 
+def label_of(site: Site, system: str) -> str:
+    """What stands beside the name of `system`, such as how its weights were trained."""
+    return clean(site.board.systems[system].label)[:100]
+
+
 def weights_kind(system: System) -> str:
     """Whether the weights that ran can be had: ``published``, ``random``, ``own`` or ``none needed``."""
     text = str(system.facts.get("weights") or "none")
-    first = text.replace(",", " ").split(maxsplit=1)[0]
-    return {"official": "published", "random": "random", "none": "none needed", "packaged": "published"}.get(
-        first, "own"
-    )
+    return WEIGHTS_KINDS.get(text.replace(",", " ").split(maxsplit=1)[0], "own")
 
 
 def groups_of(site: Site, entries: Sequence[Entry]) -> tuple[list[str], np.ndarray]:
@@ -223,7 +226,7 @@ def _rows(
     found, last = [], None
     for row in rows:
         found.append({
-            **_names(row), "label": clean(site.board.systems[row.system].label)[:100],
+            **_names(row), "label": label_of(site, row.system),
             "starts": last not in (None, row.band), "facts": facts(site, row),
             "claims": site.claims.get((row.system, row.point), ()), "coverage": coverage_view(row),
             "cells": [cell_view(row.cells.get(m.name), digits[m.name]) for m in metrics],

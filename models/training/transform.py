@@ -10,7 +10,7 @@ on. A network that works on spectra needs no such help.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import product
 from typing import Any
 
@@ -30,6 +30,8 @@ LEVEL = 0.1
 """Of the output, where the encoder normalises, and so forgets, the level of the input."""
 Band = tuple[int, int]
 """The band before a stride, and the coefficient of its blocks."""
+Spread = Callable[[int, int], Tensor]
+"""How so many bands lie on so many channels, ``[channels, bands]``."""
 
 _PADDED = (conv.Conv1d, conv.ConvTranspose1d)
 _PLAIN = (nn.Conv1d, nn.ConvTranspose1d)
@@ -79,7 +81,7 @@ def split(bands: int, stride: int, most: int) -> list[Band]:
     return sorted(product(range(bands), range(stride)), key=frequency)[:most]
 
 
-def _analyse(layers: list[nn.Module], splits: list[list[Band]], spread: Any, latent: Tensor) -> None:
+def _analyse(layers: list[nn.Module], splits: list[list[Band]], spread: Spread, latent: Tensor) -> None:
     first, *strided, last = layers
     _carry(first, _present(first, 1), spread(_shape(first)[0], 1), torch.eye(1))
     bands = 1
@@ -94,7 +96,7 @@ def _analyse(layers: list[nn.Module], splits: list[list[Band]], spread: Any, lat
     _carry(last, LATENT * _present(last, bands), latent, _collected(spread(_shape(last)[1], bands)))
 
 
-def _synthesise(layers: list[nn.Module], splits: list[list[Band]], spread: Any, latent: Tensor) -> None:
+def _synthesise(layers: list[nn.Module], splits: list[list[Band]], spread: Spread, latent: Tensor) -> None:
     first, *strided, last = layers
     bands = latent.shape[1]
     _carry(first, _present(first, bands) / LATENT, spread(_shape(first)[0], bands), latent.t())

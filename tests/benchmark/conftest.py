@@ -74,6 +74,16 @@ def rows(tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
 
 
 @pytest.fixture
+def rows_on_disk() -> Callable[[Path], int]:
+    """``rows_on_disk(folder)``: how many rows a run in `folder` has written, of items, not of corpora."""
+
+    def count(folder: Path) -> int:
+        return sum(path.read_bytes().count(b'"utterance":"u') for path in (folder / "rows").glob("*.jsonl"))
+
+    return count
+
+
+@pytest.fixture
 def manifest(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """The ``run.json`` of a run of `tmp_path`."""
 

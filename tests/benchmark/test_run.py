@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,8 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Rows = Callable[..., list[dict[str, Any]]]
 Manifest = Callable[..., dict[str, Any]]
 Command = Callable[..., list[str]]
+Counter = Callable[[Path], int]
+ToldOf = Callable[[Path], dict[int, str]]
 
 COLUMNS = [
     "system", "point", "dataset", "utterance", "metric", "value", "weight", "status", "reason", "bits",
@@ -208,34 +209,21 @@ def environment(tmp_path: Path, **more: str) -> dict[str, str]:
     return {**os.environ, "CODECBENCH_CACHE": str(tmp_path / "cache"), **more}
 
 
-def processes_told_of(folder: Path) -> list[str]:
-    """The processes of this machine that have `folder` in their environment: workers, hosts and all."""
-    found = []
-    for process in Path("/proc").iterdir():
-        with suppress(OSError):
-            if process.name.isdigit() and os.fsencode(folder) in (process / "environ").read_bytes():
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-    return found
-
-
-def rows_on_disk(folder: Path) -> int:
-    """Rows of items, not those of corpora."""
-    return sum(path.read_bytes().count(b'"utterance":"u') for path in (folder / "rows").glob("*.jsonl"))
-
-
 KILLS = int(os.environ.get("CODECBENCH_KILLS", "20"))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(60 + 15 * KILLS)
-def test_killed_again_and_again_it_ends_in_the_same_bytes(command: Command, run: Run, tmp_path: Path) -> None:
+def test_killed_again_and_again_it_ends_in_the_same_bytes(
+    command: Command, run: Run, tmp_path: Path, rows_on_disk: Counter
+) -> None:
     run("Slow", "Raises", "identity", out="whole", check=2)
     arguments, folder = command("Slow", "Raises", "identity", out="torn"), tmp_path / "torn"
     chance = random.Random(0)  # noqa: S311 - moments to kill at, no secrets
     at_work = 0
     for k in range(KILLS):
         if k % 3 and (folder / "results.parquet").exists():
-            ends_like_the_whole(folder)
+            ends_like_the_whole(folder, rows_on_disk(folder))
             shutil.rmtree(folder)
         before = rows_on_disk(folder)
         with subprocess.Popen(arguments, env=environment(tmp_path), stderr=subprocess.DEVNULL) as process:
@@ -246,15 +234,15 @@ def test_killed_again_and_again_it_ends_in_the_same_bytes(command: Command, run:
         at_work += process.returncode == -signal.SIGKILL and rows_on_disk(folder) > before
     assert at_work >= KILLS / 4
     done = run("Slow", "Raises", "identity", out="torn", check=2)
-    ends_like_the_whole(folder)
+    ends_like_the_whole(folder, rows_on_disk(folder))
     assert "Traceback" not in done.stderr
 
 
-def ends_like_the_whole(folder: Path) -> None:
+def ends_like_the_whole(folder: Path, written: int) -> None:
     """What was killed has the bytes of what was not, and computed nothing twice but what a kill took."""
     assert results_of(folder) == results_of(folder.with_name("whole"))
     # Each kill may cost the rows since the last sync (at most 1 s of them) and the item in hand of two workers.
-    assert rows_on_disk(folder) <= 12 * 7 + 5
+    assert written <= 12 * 7 + 5
 
 
 @pytest.mark.parametrize("point", ["written-results.parquet", "replaced-results.parquet", "synced-run.json"])
@@ -276,7 +264,7 @@ def test_killed_while_finishing_it_finishes_the_next_time(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_stops_soon_leaves_no_process_and_resumes(
-    command: Command, run: Run, tmp_path: Path, number: signal.Signals
+    command: Command, run: Run, tmp_path: Path, number: signal.Signals, rows_on_disk: Counter, processes_told_of: ToldOf
 ) -> None:
     run("Slow", out="whole")
     arguments, folder = command("Slow", out="run"), tmp_path / "run"
@@ -286,20 +274,22 @@ def test_interrupted_it_stops_soon_leaves_no_process_and_resumes(
         deadline = time.monotonic() + 60
         while rows_on_disk(folder) < 3 and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert any("supervise" in command for command in processes_told_of(tmp_path))
+        assert any("supervise" in command for command in processes_told_of(tmp_path).values())
         started = time.monotonic()
         process.send_signal(number)
         _, stderr = process.communicate(timeout=30)
     assert time.monotonic() - started < 5
     assert process.returncode == 130
     assert "run the same command again to resume" in stderr
-    assert processes_told_of(tmp_path) == []
+    assert not processes_told_of(tmp_path)
     done = run("Slow")
     assert "resumed" in done.stderr
     assert results_of(folder) == results_of(tmp_path / "whole")
 
 
-def test_a_worker_killed_from_outside_is_replaced(command: Command, run: Run, tmp_path: Path) -> None:
+def test_a_worker_killed_from_outside_is_replaced(
+    command: Command, run: Run, tmp_path: Path, rows_on_disk: Counter
+) -> None:
     run("Slow", out="whole")
     folder = tmp_path / "run"
     with subprocess.Popen(command("Slow"), env=environment(tmp_path), stderr=subprocess.PIPE) as process:
@@ -407,7 +397,9 @@ def test_a_changed_adapter_is_another_run(run: Run, tmp_path: Path) -> None:
     assert "holds another run: systems 'steps' was" in done.stderr
 
 
-def test_interrupted_twice_it_stops_at_once_and_stays_consistent(command: Command, run: Run, tmp_path: Path) -> None:
+def test_interrupted_twice_it_stops_at_once_and_stays_consistent(
+    command: Command, run: Run, tmp_path: Path, rows_on_disk: Counter
+) -> None:
     run("Slow", out="whole")
     with subprocess.Popen(command("Slow"), env=environment(tmp_path), stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 60

@@ -38,7 +38,7 @@ def card() -> Card:
 
 @pytest.fixture
 def rogue(
-    card: Card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes_told_of: Callable[[Path], list[str]]
+    card: Card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes_told_of: Callable[[Path], dict[int, str]]
 ) -> Iterator[Rogue]:
     """Hosts one; afterwards no process that was started for it may be left."""
     monkeypatch.chdir(tmp_path)
@@ -56,7 +56,7 @@ def rogue(
     yield host
     for codec in codecs:
         codec.close()
-    assert processes_told_of(tmp_path) == []
+    assert not processes_told_of(tmp_path)
 
 
 def clip(*, marked: bool = False) -> Clip:
