@@ -113,7 +113,7 @@ def _spoken_parts(spec: str) -> Mapping[str, str]:
 def _spoken(spec: str) -> Metric:
     return Metric(
         f"asr_bleu:{spec}" if spec else "asr_bleu", "BLEU of what is heard", "", "higher", partial(spoken, spec=spec),
-        partial(_spoken_parts, spec), floor=0.0, domains=SPEECH, needs_transcript=True, compares="sounds",
+        partial(_spoken_parts, spec), domains=SPEECH, needs_transcript=True, compares="sounds",
         variant=_spoken, prepare=partial(_prepare, spec), shares=shares,
     )  # fmt: skip
 
@@ -121,7 +121,7 @@ def _spoken(spec: str) -> Metric:
 METRICS = (
     _spoken(""),
     Metric(
-        "answer_bleu", "BLEU of the answer", "", "higher", written, _of_bleu, floor=0.0, needs_transcript=True,
+        "answer_bleu", "BLEU of the answer", "", "higher", written, _of_bleu, needs_transcript=True,
         compares="texts", prepare=_prepare_bleu, shares=shares,
     ),
 )  # fmt: skip

@@ -10,7 +10,7 @@ import hashlib
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 from codecbench import tolerant_torchaudio
 from codecbench.download import sha256_of
@@ -19,11 +19,12 @@ from codecbench.errors import UsageError
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
-def transformers() -> ModuleType:
+def transformers() -> Any:
     """The library, whether or not torchaudio, which it imports, has its extension."""
     tolerant_torchaudio.load()
     import transformers as library
 
+    library.logging.disable_progress_bar()
     return library
 
 

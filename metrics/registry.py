@@ -29,6 +29,8 @@ FAMILIES = (
     "codecbench.metrics.prompt_wer",
     "codecbench.metrics.seedtts",
     "codecbench.metrics.bleu",
+    "codecbench.metrics.fad",
+    "codecbench.metrics.sound",
 )
 
 

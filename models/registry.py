@@ -20,6 +20,7 @@ from codecbench.models.base import System
 MODULES = (
     "codecbench.models.controls",
     "codecbench.models.prompt_loop",
+    "codecbench.models.noise_answer",
     "codecbench.models.ffmpeg",
     "codecbench.models.codec2",
     "codecbench.models.encodec",

@@ -154,7 +154,7 @@ def _aligned(path: Path) -> dict[str, list[tuple[str, float, float]]]:
         try:
             name, words, ends = line.split(" ")
             times = [0.0, *map(float, ends.strip('"').split(","))]
-            spans = zip(words.strip('"').split(","), times[:-1], times[1:], strict=True)
+            spans = list(zip(words.strip('"').split(","), times[:-1], times[1:], strict=True))
         except ValueError as error:
             raise DataError(f"{printable(str(path))}: line {number}: no alignment: {error}") from error
         found[name] = [span for span in spans if span[0]]

@@ -26,6 +26,8 @@ NO_VALUES = {
     "vert": "of a corpus; likewise", "text_perplexity": "of a corpus, and of a model that has to be named",
     "prompt_wer": "edits of texts, of a beginning", "wer_seedtts": "wer's edits, normalised otherwise",
     "asr_bleu": "of a corpus, and sacreBLEU's own", "answer_bleu": "of a corpus, and sacreBLEU's own",
+    "fad": "of a corpus; test_sound has an independent distance", "kld": "of a model that has to be named",
+    "clap": "of a model that has to be named",
 }  # fmt: skip
 
 

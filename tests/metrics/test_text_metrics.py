@@ -202,7 +202,8 @@ def test_the_prompt_region_of_an_answer_and_of_a_codec(whole: str, value: float,
     joined = np.concatenate([truth[:RATE], answer]) if continues else answer
     hears.texts = {prompt.digest: "rain falls here", Output(joined, RATE).digest: whole}
     found = evaluate(find("prompt_wer"), reference, Output(answer, RATE, continues=continues, cache=hears))
-    assert (found.status, found.value, found.weight) == ("ok", pytest.approx(value), 3)
+    assert found.value == pytest.approx(value)
+    assert found.weight == 3
 
 
 def test_a_prompt_from_elsewhere_has_no_region() -> None:
