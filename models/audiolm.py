@@ -199,7 +199,7 @@ class AudioLM(SpeechLM):
     def _respond(self, prompt: Tensor, units: int, codes: Tensor, *, ended: bool) -> Response:
         new = codes.shape[1] - prompt.shape[1]
         clip = self.codec.decode(codes)
-        samples = clip.samples[:, clip.length - new * self.codec.hop :].copy()
+        samples = clip.samples[:, max(0, clip.length - new * self.codec.hop) :].copy()
         return Response(Clip(samples, clip.sample_rate), tokens=units + new * len(codes), ended=ended)
 
     def loglikelihood(self, items: Sequence[Clip]) -> list[Likelihood]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from codecbench.models.semantic_small import Item
 
 SYMBOLS = gslm.symbols([str(unit) for unit in range(semantic_small.UNITS)], semantic_small.UNITS)
-PASSES = (8, 1, 1, 1)
+PASSES = (8, *[1] * (small_lm.CODEBOOKS - 1))
 """Of the vocoder, for each codebook."""
 
 
@@ -40,7 +40,7 @@ class SmallGSLM(semantic_small.Student, UnitSpeechLM):
     """Of the language model, as of `gslm.GSLM.size`."""
     conformer: ClassVar[Conformer] = Conformer(128, 3, 4, 32)
     """Of the vocoder."""
-    recipe = LMRecipe(steps=1000, batch=8, learning_rate=2e-3)
+    recipe = LMRecipe(steps=600, batch=8, learning_rate=2e-3)
 
     def __init__(self, networks: Networks, codec: CodecTokens, device: str) -> None:
         super().__init__(networks, device)
@@ -54,8 +54,13 @@ class SmallGSLM(semantic_small.Student, UnitSpeechLM):
         return cls(parts, small_lm.codec_tokens(options), options.device)
 
     @classmethod
-    def network(cls, seed: int) -> nn.Module:
-        """Language model and vocoder with random weights from `seed`; torch's own random state is left as it was."""
+    def acquainted(cls, network: Any) -> None:
+        """As of `small_lm.Student`."""
+        semantic_small.acquaint_masked(network["vocoder"].acoustic)
+
+    @classmethod
+    def blank(cls, seed: int) -> nn.ModuleDict:
+        """Language model and vocoder with random weights."""
         import torch
 
         from codecbench.models.blocks import code_vocoder, masked_lm, unit_lm

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from codecbench.models.blocks.digit_units import DigitUnits
+    from codecbench.models.blocks.masked_lm import MaskedLM
+    from codecbench.models.blocks.stage_lm import Stage
     from codecbench.models.training.digits import Coded
 
 NAME, UNITS = "digit-units", 64
@@ -54,6 +56,22 @@ def joined(first: Item, second: Item) -> Item:
     units = torch.cat([first.units, second.units])
     codes = torch.cat([first.codes, second.codes], dim=1)
     return Item(units, codes, f"{first.text} {second.text}", second.speaker)
+
+
+def acquaint_stage(stage: Stage, kind: str, first: int = 0) -> None:
+    """As of `small_lm.acquaint`, where the `kind` of tokens are the codec's, from its codebook `first` on."""
+    part, start = stage.vocabulary.part(kind)
+    for k in range(part.codebooks):
+        rows = slice(start + k * part.size, start + (k + 1) * part.size)
+        small_lm.acquaint(first + k, stage.embedding.weight[rows], stage.head.weight[rows])
+
+
+def acquaint_masked(network: MaskedLM) -> None:
+    """As of `small_lm.acquaint`, for all codebooks."""
+    size = network.shape.codebook_size
+    for k in range(network.shape.codebooks):
+        start = k * (size + 1)
+        small_lm.acquaint(k, network.codes.weight[start : start + size], network.weight[k].mT)
 
 
 def tokeniser(options: LoadOptions) -> DigitUnits:
@@ -122,8 +140,8 @@ class Staged(Student, AudioLM):
         return cls(torch.nn.ModuleDict(parts), options.device)
 
     @classmethod
-    def network(cls, seed: int) -> nn.Module:
-        """All that learns, with random weights from `seed`; torch's own random state is left as it was."""
+    def blank(cls, seed: int) -> Any:
+        """All stages with random weights."""
         return cls.language(seed)
 
     @classmethod

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from codecbench.models.semantic_small import Item
 
+JOINED = 0.3
+"""Probability of a batch in which strings follow others, as in TTS they follow a prompt."""
+
 
 class SmallSoundStorm(semantic_small.Staged, SoundStorm):
     """SoundStorm with 3 M parameters."""
@@ -32,13 +35,18 @@ class SmallSoundStorm(semantic_small.Staged, SoundStorm):
         temperatures=(0.8, 0.8, 0.8), deduplicated=False,
     )  # fmt: skip
     conformer = Conformer(128, 4, 4, 32)
-    recipe = LMRecipe(steps=700, batch=8, learning_rate=2e-3, precision="bfloat16")
+    recipe = LMRecipe(steps=600, batch=8, learning_rate=2e-3, precision="bfloat16")
+
+    @classmethod
+    def acquainted(cls, network: Any) -> None:
+        """As of `small_lm.Student`."""
+        semantic_small.acquaint_masked(network.acoustic)
 
     @classmethod
     def examples(cls, items: Sequence[Any], count: int, rng: np.random.Generator) -> list[Any]:
-        """As of `semantic_small`; of every other batch or so, another string of its speaker comes before each."""
+        """As of `semantic_small`; of one batch in three or so, another string of its speaker comes before each."""
         chosen = super().examples(items, count, rng)
-        if rng.random() < 0.5:
+        if rng.random() > JOINED:
             return chosen
         return [semantic_small.joined(semantic_small.voice(items, own, rng), own) for own in chosen]
 

@@ -71,7 +71,7 @@ def test_a_digit_is_cut_where_its_parts_are_likeliest() -> None:
 def test_the_vocoder_learns_durations_and_codes_and_leaves_the_prompt() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        shape = masked_lm.MaskedLMShape(ConformerShape(32, 1, 2, 16, 5), semantic_small.UNITS, 4, 1024)
+        shape = masked_lm.MaskedLMShape(ConformerShape(32, 1, 2, 16, 5), semantic_small.UNITS, small_lm.CODEBOOKS, 1024)
         vocoder = code_vocoder.CodeVocoder(shape)
         optimiser = torch.optim.Adam(vocoder.parameters(), 1e-2)
         random, known = torch.Generator().manual_seed(0), items()
@@ -84,8 +84,8 @@ def test_the_vocoder_learns_durations_and_codes_and_leaves_the_prompt() -> None:
     own = known[0]
     single, lengths = deduplicate(own.units)
     assert torch.equal(vocoder.durations(single), lengths)
-    prompt = torch.randint(1024, (4, 6), generator=random)
-    found = vocoder(own.units[:6], prompt, own.units[6:], (4, 1, 1, 1))
+    prompt = torch.randint(1024, (small_lm.CODEBOOKS, 6), generator=random)
+    found = vocoder(own.units[:6], prompt, own.units[6:], (4, 1, 1))
     assert torch.equal(found[:, :6], prompt)
     assert (found[:, 6:] == own.codes[:, 6:]).float().mean() > 0.9
 
@@ -122,6 +122,10 @@ def test_random_weights_answer(system: Any) -> None:
         assert response.audio.length <= 8_000
         (again,) = model.generate([request], Sampling(max_seconds=0.5, seed=1))
         np.testing.assert_array_equal(again.audio.samples, response.audio.samples)
+    if "tts" in system.card.tasks:
+        (alone,) = model.generate([Request("tts", text="four")], Sampling(max_seconds=0.5, seed=1))
+        assert alone.audio is not None
+        assert alone.audio.length > 640
     (score,) = model.loglikelihood([clip(0.6)])
     assert score.nats < 0
     assert 1e6 < model.parameters() < 8e6
