@@ -76,17 +76,28 @@ def _sandbox_fault() -> str:
     return " ".join(done.stderr.split()) if done.returncode else ""
 
 
-def environment(folder: str) -> dict[str, str]:
-    """All that a host sees of the environment, with `folder` as its home."""
+def compiled_folder(target: str, options: LoadOptions) -> Path | None:
+    """Where the compiled networks of `target` are kept from host to host; None if its hosts share none.
+
+    Whoever finds code there runs it, and it would be a way from an audited encoder to its decoder. So it is for the
+    systems of this package alone: an adapter from a file compiles in a folder that goes with its host.
+    """
+    return cache_dir("compiled").absolute() if options.compile and not models.file_of(target) else None
+
+
+def environment(folder: str, compiled: Path | None = None) -> dict[str, str]:
+    """All that a host sees of the environment, with `folder` as its home; see `compiled_folder`."""
     fixed = {
         "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": folder, "TMPDIR": folder,
         "PYTHONDONTWRITEBYTECODE": "1", "CODECBENCH_CACHE": str(cache_dir().absolute()),
-        "TORCHINDUCTOR_CACHE_DIR": f"{folder}/compiled", "TORCHINDUCTOR_COMPILE_THREADS": "1",
+        "TORCHINDUCTOR_CACHE_DIR": str(compiled or f"{folder}/compiled"), "TORCHINDUCTOR_COMPILE_THREADS": "1",
     }  # fmt: skip
     return pin_threads({**fixed, **{name: os.environ[name] for name in _PASSED_ON if name in os.environ}})
 
 
-def host_command(level: Level, python: Path, fd: int, readable: Sequence[Path]) -> list[str]:
+def host_command(
+    level: Level, python: Path, fd: int, readable: Sequence[Path], compiled: Path | None = None
+) -> list[str]:
     """The command that starts a host.
 
     Args:
@@ -94,9 +105,10 @@ def host_command(level: Level, python: Path, fd: int, readable: Sequence[Path]) 
         python: The interpreter.
         fd: The file descriptor of the protocol.
         readable: The files that the adapter needs besides Python: its own, and its weights.
+        compiled: See `compiled_folder`.
     """
     command = [str(python), "-I", "-B", "-m", "codecbench.benchmark.isolation.host", str(fd)]
-    return [*sandbox(python, readable), *command] if level == "bwrap" else command
+    return [*sandbox(python, readable, compiled), *command] if level == "bwrap" else command
 
 
 def files_of(target: str, card: Card | None, options: LoadOptions) -> list[Path]:
@@ -111,11 +123,14 @@ def files_of(target: str, card: Card | None, options: LoadOptions) -> list[Path]
     return [file.absolute() for file in files if file.exists()]
 
 
-def sandbox(python: Path, readable: Sequence[Path]) -> Iterator[str]:
-    """The beginning, up to its ``--``, of a command that `python` runs in a sandbox where it can read `readable`."""
+def sandbox(python: Path, readable: Sequence[Path], compiled: Path | None = None) -> Iterator[str]:
+    """The beginning, up to its ``--``, of a command that `python` runs in a sandbox.
+
+    In it, it can read `readable`, and write to `compiled` alone, if that is given.
+    """
     yield from (shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent", "--new-session")
     yield from ("--cap-drop", "ALL", "--clearenv")
-    for name, value in environment(INSIDE).items():
+    for name, value in environment(INSIDE, compiled).items():
         yield from ("--setenv", name, value)
     yield from ("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", INSIDE)  # noqa: S108
     for device in Path("/dev").glob("nvidia*"):
@@ -123,6 +138,8 @@ def sandbox(python: Path, readable: Sequence[Path]) -> Iterator[str]:
     bound = [Path(path) for path in _SYSTEM] + _interpreter(python) + _package_folders()
     for path in dict.fromkeys([*bound, *readable]):
         yield from ("--ro-bind-try", str(path), str(path))
+    if compiled:
+        yield from ("--bind", str(compiled), str(compiled))
     for module in _HIDDEN:
         for folder in import_module(module).__path__:
             yield from ("--tmpfs", str(Path(folder).resolve()))

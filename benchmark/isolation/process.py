@@ -35,13 +35,16 @@ class HostProcess:
         python: Its interpreter; this one by default.
         readable: The files that it may read in a sandbox.
         lifeline: A file descriptor that its supervisor holds open for as long as any process of it lives.
+        compiled: See `levels.compiled_folder`.
     """
 
     def __init__(
         self, level: Level, limits: Limits, log: CappedLog, *, python: Path | None = None,
-        readable: Sequence[Path] = (), lifeline: int | None = None,
+        readable: Sequence[Path] = (), lifeline: int | None = None, compiled: Path | None = None,
     ) -> None:  # fmt: skip
         self.level, self.limits, self.log = level, limits, log
+        if compiled:
+            compiled.mkdir(parents=True, exist_ok=True)
         self.folder = tempfile.mkdtemp()  # named by nothing of ours: an adapter may look
         self.alive = True
         self._asked = 0
@@ -51,14 +54,14 @@ class HostProcess:
         self._output, output = os.pipe()
         kept = [control.fileno(), *([lifeline] if lifeline is not None else [])]
         settings = {
-            "command": host_command(level, python or Path(sys.executable), theirs.fileno(), readable),
+            "command": host_command(level, python or Path(sys.executable), theirs.fileno(), readable, compiled),
             "control": control.fileno(), "kept": kept, "passed": [theirs.fileno()],
             "memory": limits.memory, "tasks": limits.tasks, "folder": self.folder,
         }  # fmt: skip
         self._supervisor = subprocess.Popen(  # noqa: S603
             [sys.executable, "-I", "-S", supervise.__file__, json.dumps(settings)],
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.folder, start_new_session=True,
-            env=environment(self.folder), pass_fds=[theirs.fileno(), *kept],
+            env=environment(self.folder, compiled), pass_fds=[theirs.fileno(), *kept],
         )  # fmt: skip
         os.close(output)
         theirs.close()

@@ -7,12 +7,14 @@ take them, and so does the search in the codebooks: fused, it would add up in an
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
 
 from codecbench.models.compiling import require_compiler
+from codecbench.paths import cache_dir
 
 VERSIONS = 8
 """Of a piece: clips shorter than its padding need some of their own. Beyond, it runs uncompiled."""
@@ -22,10 +24,13 @@ _CONVS = nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d
 def compile_network(network: Any, device: str) -> None:
     """Let the encoder and the decoder of `network`, in place, be compiled when they are first called.
 
+    What the compiler makes is kept in the user's cache, unless ``TORCHINDUCTOR_CACHE_DIR`` names another folder.
+
     Raises:
         UsageError: There is no C++ compiler.
     """
     require_compiler(device)
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir("compiled").absolute()))
     for part in (network.encoder, network.decoder):
         for piece in _pieces(part):
             piece.compile(dynamic=True, recompile_limit=VERSIONS, isolate_recompiles=True)
