@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from codecbench.audio import Clip, fit_length, resample
-from codecbench.benchmark.asking import Answer, prompt_of
+from codecbench.benchmark.asking import Answer, contrast_of, prompt_of
 from codecbench.benchmark.coding import Coded
-from codecbench.benchmark.datasets.base import Utterance, digest_of
+from codecbench.benchmark.datasets.base import PAIRS, Dataset, Utterance, digest_of
 from codecbench.benchmark.datasets.requests import KEEPS_TIME, ListTask, comparable
 from codecbench.benchmark.plan import Plan, Verdict
 from codecbench.errors import InfrastructureError
@@ -74,13 +74,19 @@ class References:
                 clip.samples[0], clip.sample_rate, transcript=facts.transcript, language=facts.language,
                 domain=facts.domain, comparable=comparable(source.task), cache=self._cache,
                 prompt=Signal(prompt.samples[0], prompt.sample_rate, self._cache) if prompt else None,
-                text=facts.asked.text if facts.asked else "",
+                text=facts.asked.text if facts.asked else "", contrast=self._contrast(source, facts),
             )  # fmt: skip
             self._kept[key] = (clip, reference)
             if len(self._kept) > KEPT_REFERENCES:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return self._kept[key]
+
+    def _contrast(self, source: Dataset, facts: Utterance) -> Signal | None:
+        if facts.asked is None or facts.asked.task == PAIRS or facts.asked.contrast is None:
+            return None
+        clip = contrast_of(source, facts)
+        return Signal(clip.samples[0], clip.sample_rate, self._cache)
 
 
 class Scorer:

@@ -133,17 +133,19 @@ class Reference(Signal):
     """The original, with what the dataset knows of it. `language` is a BCP 47 tag; unknown facts are empty.
 
     `comparable` says what can be compared of it and an output, see `Metric.compares`; `prompt` is what a language model
-    hears (None where nothing is asked), `text` what it is to say, translate or depict.
+    hears (None where nothing is asked), `text` what it is to say, translate or depict, and `contrast` a recording of
+    another speaker, which no system hears (None if there is none).
     """
 
     def __init__(
         self, samples: Audio, sample_rate: int, *, transcript: str = "", language: str = "",
         domain: str = "speech", comparable: frozenset[Comparison] = SIGNALS, prompt: Signal | None = None,
-        text: str = "", cache: Cache | None = None,
+        text: str = "", contrast: Signal | None = None, cache: Cache | None = None,
     ) -> None:  # fmt: skip
         super().__init__(samples, sample_rate, cache)
         self.comparable = comparable
         self.prompt = prompt
+        self.contrast = contrast
         self.text = text
         self.transcript = transcript
         self.language = language

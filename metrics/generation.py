@@ -3,6 +3,8 @@
 - ``spk_sim_prompt``: whether an answer sounds like the speaker of the prompt: the cosine of the two embeddings of
   ``spk_sim``, from 0 to 1, higher is better. Read it against the ceiling, the truth resynthesised by the model's codec:
   a voice is never quite itself in another sentence
+- ``spk_sim_contrast``: the same for the recording of another speaker that a list may name beside the prompt. No system
+  hears it. An answer that keeps its voice has a lower one than ``spk_sim_prompt``
 - ``duration_ratio``: the answer's seconds for each second of the truth; 1 is as long. Neither way is better
 - ``answer_wer``, ``answer_cer``: word and character error rate of an answer that is a text, against the transcript,
   both normalised as for ``wer``; lower is better, and a corpus has one rate
@@ -16,7 +18,7 @@ from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
 
-from codecbench.metrics.base import SPEECH, Failed, Metric, Output, Reference, Score, Undefined
+from codecbench.metrics.base import SPEECH, Failed, Metric, Output, Reference, Score, Signal, Undefined
 from codecbench.metrics.recognition import Unit, edits, normalise
 from codecbench.metrics.speaker import GE2E, similarity
 from codecbench.metrics.speaker import METRICS as SPEAKER
@@ -29,11 +31,26 @@ def prompt_similarity(reference: Reference, output: Output) -> float:
         Undefined: ``no_prompt``; ``ref_silent``.
         Failed: ``output_silent``.
     """
-    prompt = reference.prompt
-    if prompt is None:
+    if reference.prompt is None:
         raise Undefined("no_prompt")
-    heard = Reference(prompt.samples, prompt.sample_rate)
-    return similarity(heard, Output(output.at(prompt.sample_rate), prompt.sample_rate), GE2E)
+    return _same_voice(reference.prompt, output)
+
+
+def contrast_similarity(reference: Reference, output: Output) -> float:
+    """Similarity of the voices of the output and of another speaker, in [0, 1].
+
+    Raises:
+        Undefined: ``no_contrast``; ``ref_silent``.
+        Failed: ``output_silent``.
+    """
+    if reference.contrast is None:
+        raise Undefined("no_contrast")
+    return _same_voice(reference.contrast, output)
+
+
+def _same_voice(heard: Signal, output: Output) -> float:
+    rate = heard.sample_rate
+    return similarity(Reference(heard.samples, rate), Output(output.at(rate), rate), GE2E)
 
 
 def duration_ratio(reference: Reference, output: Output) -> float:
@@ -84,6 +101,10 @@ METRICS = (
     Metric(
         "spk_sim_prompt", "Speaker similarity to the prompt", "", "higher", prompt_similarity, SPEAKER[0].parts,
         floor=0.0, domains=SPEECH, compares="sounds", prepare=SPEAKER[0].prepare,
+    ),
+    Metric(
+        "spk_sim_contrast", "Speaker similarity to another speaker", "", "lower", contrast_similarity,
+        SPEAKER[0].parts, domains=SPEECH, compares="sounds", prepare=SPEAKER[0].prepare,
     ),
     Metric(
         "duration_ratio", "Duration against the truth", "", "none", duration_ratio, dict, perfect=1.0,

@@ -23,6 +23,7 @@ FAMILIES = (
     "codecbench.metrics.speaker",
     "codecbench.metrics.dnsmos",
     "codecbench.metrics.generation",
+    "codecbench.metrics.digits",
     "codecbench.metrics.pairs",
     "codecbench.metrics.diversity",
     "codecbench.metrics.perplexity",

@@ -56,7 +56,7 @@ class Asked:
         reference: A second recording, as in `codecbench.models.base.Request`.
         source_language: Of the prompt or the text, where it is another than the utterance's.
         max_seconds: Longest answer; 0 for what follows from the truth (see `codecbench.benchmark.asking`).
-        contrast: The worse recording of a pair.
+        contrast: The worse recording of a pair; of another list, a recording of another speaker, for metrics alone.
     """
 
     task: Task | Literal["pairs"]

@@ -21,7 +21,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codecbench.benchmark.datasets import corpora, demo, hub, pairs, protocols
+from codecbench.benchmark.datasets import corpora, demo, digits, hub, pairs, protocols
 from codecbench.benchmark.datasets.base import Channels, Dataset, DatasetCard, Source, Utterance, fold
 from codecbench.benchmark.datasets.manifest import MANIFESTS, read_folder, read_manifest
 from codecbench.benchmark.datasets.staging import prepare
@@ -40,7 +40,7 @@ def _sources() -> dict[str, Source]:
     """Ours, then those of the entry points ``codecbench.datasets``."""
     found: dict[str, Source] = {}
     points = [point.load() for point in entry_points(group="codecbench.datasets")]
-    for source in (demo.SOURCE, *corpora.SOURCES, *protocols.SOURCES, *pairs.SOURCES, *points):
+    for source in (demo.SOURCE, *corpora.SOURCES, *digits.SOURCES, *protocols.SOURCES, *pairs.SOURCES, *points):
         if source.card.name in found:
             raise UsageError(f"dataset '{source.card.name}' is registered twice; uninstall one of the packages")
         found[source.card.name] = source

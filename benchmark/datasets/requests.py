@@ -15,7 +15,8 @@ text, ``path`` is what is heard, and ``transcript`` the answer.
 ``reference``          a second recording: whose voice to extract or to convert to, what melody to follow
 ``source_language``    of the prompt or text, where it is another than ``language``
 ``max_seconds``        longest answer; by default twice the truth and 2 s more, or its rest for a continuation
-``contrast``           of the task ``pairs``, the worse recording of a pair; ``path`` is the better one
+``contrast``           of the task ``pairs``, the worse recording of a pair; ``path`` is the better one. Elsewhere a
+                       recording of another speaker, which no system hears: for ``spk_sim_contrast``
 =====================  ================================================================================================
 
 ``pairs`` is no task of a model, which is not asked for anything: it says how likely it finds both recordings.

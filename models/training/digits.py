@@ -204,7 +204,7 @@ def _levelled(path: Path) -> Audio:
     samples = resample(clip.samples.mean(axis=0), clip.sample_rate, RECORDED_RATE)
     samples = samples - samples.mean()
     gain = LEVEL / max(float(np.sqrt(np.mean(samples**2))), 1e-6)
-    return (samples * min(gain, PEAK / max(float(np.abs(samples).max()), 1e-6))).astype(np.float32)
+    return np.asarray(samples * min(gain, PEAK / max(float(np.abs(samples).max()), 1e-6)), np.float32)
 
 
 def _quietest(samples: Audio) -> float:
@@ -216,7 +216,7 @@ def _quietest(samples: Audio) -> float:
 
 def _pause(level: float, rng: np.random.Generator, pauses: tuple[float, float]) -> Audio:
     length = round(rng.uniform(*pauses) * RECORDED_RATE)
-    return (level * rng.standard_normal(length)).astype(np.float32)
+    return np.asarray(level * rng.standard_normal(length), np.float32)
 
 
 def _faded(samples: Audio) -> Audio:

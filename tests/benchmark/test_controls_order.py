@@ -20,7 +20,8 @@ Run = Callable[..., Any]
 ELSEWHERE = {
     "wer", "cer", "dwer", "dcer", "wer_original", "spk_sim", "spk_sim_ecapa",
     "dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "dnsmos_p808",
-    "spk_sim_prompt", "duration_ratio", "answer_wer", "answer_cer", "bits_per_second",
+    "spk_sim_prompt", "spk_sim_contrast", "duration_ratio", "answer_wer", "answer_cer", "bits_per_second",
+    "digit_error_rate", "answer_digit_error_rate",
 }  # fmt: skip
 """Metrics that hear with a model, whose own tests give them speech that it understands; and those of answers."""
 

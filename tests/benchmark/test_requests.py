@@ -191,12 +191,15 @@ def test_a_list_of_two_tasks_is_refused(tmp_path: Path, recordings: Path) -> Non
         read_manifest(path)
 
 
-@pytest.mark.parametrize("name", ["spk_sim_prompt", "duration_ratio", "answer_wer", "answer_cer", "bits_per_second"])
+@pytest.mark.parametrize(
+    "name", ["spk_sim_prompt", "spk_sim_contrast", "duration_ratio", "answer_wer", "answer_cer", "bits_per_second"]
+)
 def test_what_is_undefined_depends_on_the_request_alone(name: str) -> None:
     metric: Metric = find(name)
     noise = np.random.default_rng(0).normal(0, 0.1, 2 * RATE).astype(np.float32)
     kind = frozenset({metric.compares})
-    asked = Reference(noise, RATE, transcript="one two", language="en", comparable=kind, prompt=Output(noise, RATE))
+    heard = Output(noise, RATE)
+    asked = Reference(noise, RATE, transcript="one two", language="en", comparable=kind, prompt=heard, contrast=heard)
     assert undefined_reason(metric, asked) == ""
     assert undefined_reason(metric, Reference(noise, RATE, transcript="one", comparable=frozenset())).startswith(
         "not_comp"

@@ -18,9 +18,12 @@ from codecbench.metrics.conformance.run import conform, golden, measure
 
 NO_VALUES = {
     "spk_sim_ecapa": "nothing but its own package computes it, and its weights cannot be carried along",
-    "spk_sim_prompt": "what spk_sim says of the prompt", "duration_ratio": "a quotient of two lengths",
+    "spk_sim_prompt": "what spk_sim says of the prompt", "spk_sim_contrast": "what spk_sim says of another recording",
+    "duration_ratio": "a quotient of two lengths",
     "answer_wer": "wer's edits, of a text", "answer_cer": "cer's edits, of a text",
     "bits_per_second": "a language model's own number in another unit",
+    "digit_error_rate": "wer's edits, of what a network of its own hears",
+    "answer_digit_error_rate": "wer's edits, of a text",
     "pair_accuracy": "a comparison of two numbers", "pair_ties": "a comparison of two numbers",
     "auto_bleu": "test_text_metrics has independent counts", "self_bleu": "of a corpus; likewise",
     "vert": "of a corpus; likewise", "text_perplexity": "of a corpus, and of a model that has to be named",
