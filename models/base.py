@@ -90,6 +90,8 @@ class Card:
         warm_up: Samples of a clip's start that must have come in before anything can come out, where they are more
             than a frame and the look-ahead: of a codec that mirrors them, to have a past.
         streaming: It has `Codec.encode_stream` and `Codec.decode_stream`, or a `SpeechLM.stream` of many pieces.
+        batches: `SpeechLM.generate` works on a list of requests at once, gives each what it gives it alone, but where
+            rounding decides between two tokens, and heeds `Request.max_seconds`.
         tasks: What a language model can do.
         likelihood: A language model gives the likelihood of audio; one that only hears it, or speaks no tokens, cannot,
             and its `loglikelihood` raises ValueError.
@@ -125,6 +127,7 @@ class Card:
     lookahead: int | None = None
     warm_up: int = 0
     streaming: bool = False
+    batches: bool = False
     tasks: tuple[Task, ...] = ()
     likelihood: bool = True
     sampling: tuple[tuple[str, float], ...] = ()
@@ -346,6 +349,7 @@ class Request:
         reference: A second recording: the speaker to extract or to speak as, the melody to follow.
         language: Of what is generated, as an ISO 639-1 code; of what is said, for ``tts`` and ``asr``.
         source_language: Of `audio` or of the text to translate.
+        max_seconds: Of the answer, if less than `Sampling.max_seconds`; for a model whose card says `batches`.
     """
 
     task: Task
@@ -355,6 +359,7 @@ class Request:
     reference: Clip | None = None
     language: str | None = None
     source_language: str | None = None
+    max_seconds: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,6 +47,7 @@ class GSLM(UnitSpeechLM):
     card = Card(
         name="gslm_hubert100", kind="lm", family="GSLM", track="official", sample_rate=16_000, channels=1,
         points=(unit_files.point(STREAM),), streams=(STREAM,), tasks=("continuation",),
+        streaming=True, batches=True,
         weights=(
             LM, unit_files.HUBERT, unit_files.HUBERT_100, *unit_files.HUBERT_100_VOCODER,
         ), weights_licence="MIT",
@@ -65,10 +66,10 @@ class GSLM(UnitSpeechLM):
     def load(cls, options: LoadOptions) -> GSLM:
         """Load the released files, a folder with them, or random weights."""
         if options.random_seed is not None:
-            return cls(cls.build(options.random_seed), options.device)
+            return cls(cls.build(options.random_seed), options.device, compiled=options.compile)
         given = options.weights
         lm, *rest = (weights.resolve(cls.card.name, f, given / f.name if given else None) for f in cls.card.weights)
-        return cls(cls.read(lm, *rest), options.device)
+        return cls(cls.read(lm, *rest), options.device, compiled=options.compile)
 
     @classmethod
     def build(cls, seed: int) -> Networks:

@@ -71,6 +71,14 @@ def check_request(
         raise ValueError(f"{card.name} does not know the language '{request.language}'; it knows {known}")
 
 
+def seconds_of(request: Request, sampling: Sampling) -> float:
+    """The longest answer to `request`, in seconds; ValueError if that means nothing."""
+    own = sampling.max_seconds if request.max_seconds is None else request.max_seconds
+    if not (isfinite(own) and own > 0):
+        raise ValueError(f"a request's max_seconds of {own}: it is above 0, and finite")
+    return min(own, sampling.max_seconds)
+
+
 def check_clip(card: Card, clip: Clip, frame: int = 1) -> None:
     """Raise ValueError unless `clip` is at the card's sample rate and channels, and has `frame` samples at least."""
     if clip.sample_rate != card.sample_rate or clip.channels != (card.channels or clip.channels):

@@ -8,12 +8,14 @@ There is no token for the end: a response is as long as `Sampling.max_seconds` a
 trained on 30 s; beyond, it goes on in strides of 18 s from the last 12 s. `Sampling.guidance` is that of the release at
 3, with `top_k` 250. Likelihoods are those without a text, in windows of 30 s, summed over all codebooks.
 
+What is streamed is certain as soon as a few frames more are known: the codec looks ahead.
+
 On random weights the text is read as its bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
@@ -33,7 +35,7 @@ from codecbench.models.base import (
     SpeechLM,
     Stream,
 )  # fmt: skip
-from codecbench.models.limits import check_clip, check_request, check_sampling
+from codecbench.models.limits import check_clip, check_request, check_sampling, seconds_of
 from codecbench.models.musicgen_files import (
     ENCODEC_32,
     LICENCE,
@@ -84,11 +86,12 @@ class MusicGen(SpeechLM):
     use_cache = True
     """False computes all steps anew for each: the same, and slower."""
 
-    def __init__(self, networks: Networks, tokenizer: Any, device: str) -> None:
+    def __init__(self, networks: Networks, tokenizer: Any, device: str, *, compiled: bool = False) -> None:
         from codecbench.models.blocks.inference import ready
+        from codecbench.models.blocks.inference_lm import ready_lm
 
         self._parameters: int = sum(p.numel() for part in vars(networks).values() for p in part.parameters())
-        self.lm = networks.lm.requires_grad_(False).eval().to(device)
+        self.lm = ready_lm(networks.lm, device, compiled=compiled, rows=4)  # for guidance, which has two
         self._text = networks.text.requires_grad_(False).eval().to(device)
         self._codec: Any = ready(networks.codec, device)
         self._tokenizer, self._device = tokenizer, device
@@ -101,12 +104,12 @@ class MusicGen(SpeechLM):
             from codecbench.models.blocks.seanet import enliven
 
             enliven(networks.codec, options.random_seed, level=0.1, output_level=0.1)
-            return cls(networks, None, options.device)
+            return cls(networks, None, options.device, compiled=options.compile)
         given = options.weights
         if given is not None and given.is_dir() and any(given.glob("model*.safetensors")):
-            return cls(networks, read_transformers(networks, given), options.device)
+            return cls(networks, read_transformers(networks, given), options.device, compiled=options.compile)
         paths = [weights.resolve(cls.card.name, f, given / f.name if given else None) for f in cls.card.weights]
-        return cls(networks, read_released(networks, paths), options.device)
+        return cls(networks, read_released(networks, paths), options.device, compiled=options.compile)
 
     @classmethod
     def shape(cls) -> CodebookLMShape:
@@ -148,12 +151,71 @@ class MusicGen(SpeechLM):
             return []
         from codecbench.models.blocks.sampling import drawer
 
-        frames = int(sampling.max_seconds * FRAME_RATE + 1e-6)
-        prompts = [self.encode(request.audio) for request in requests]
-        texts = [self.read(request.text) for request in requests]
-        draw, melodies = drawer(requests, sampling), self.melodies(requests)
-        found = self.extend(prompts, texts, frames, draw, sampling.guidance, melodies)
-        return [Response(self.decode(codes, frames), tokens=len(codes) * frames) for codes in found]
+        return self._answer(requests, sampling, drawer(requests, sampling))
+
+    def samples(self, request: Request, sampling: Sampling, count: int) -> list[Response]:
+        """`count` answers to one request, which is heard once; see `SpeechLM.samples`."""
+        check_sampling(sampling)
+        check_request(self.card, request, frame=self.hop)
+        from codecbench.models.blocks.sampling import sampler
+
+        return self._answer([request] * count, sampling, sampler(request, sampling, count)) if count else []
+
+    def _answer(
+        self, requests: Sequence[Request], sampling: Sampling, draw: Callable[[int, Tensor], Tensor]
+    ) -> list[Response]:
+        frames = [_frames(request, sampling) for request in requests]
+        heard = {id(request): request for request in requests}
+        prompts = {name: self.encode(request.audio) for name, request in heard.items()}
+        texts = {name: self.read(request.text) for name, request in heard.items()}
+        melodies = dict(zip(heard, self.melodies(list(heard.values())), strict=False))
+        names = [id(request) for request in requests]
+        found = self.extend(
+            [prompts[name] for name in names], [texts[name] for name in names], frames, draw, sampling.guidance,
+            [melodies[name] for name in names if name in melodies],
+        )  # fmt: skip
+        parts = zip(found, frames, strict=True)
+        return [Response(self.decode(codes, count), tokens=len(codes) * count) for codes, count in parts]
+
+    def stream(self, request: Request, sampling: Sampling) -> Iterator[Clip]:
+        """The audio of `generate` for one request, frame by frame at first, then in longer pieces, up to a second."""
+        check_sampling(sampling)
+        check_request(self.card, request, frame=self.hop)
+        from codecbench.models.blocks.ahead import SEANetAhead, in_pieces
+
+        channels, prompt = self.card.channels or 1, self.encode(request.audio)
+        decoder, skip = SEANetAhead(self._codec), prompt.shape[1] * self.hop
+        frames = in_pieces(self.frames(request, sampling, prompt), prompt, FRAME_RATE)
+        for codes, last in frames:
+            parts = codes.view(-1, channels, codes.shape[1]).transpose(0, 1)
+            audio = decoder.push(parts, last=last)
+            if audio is None:
+                continue
+            samples = audio[:, 0, skip:].cpu().numpy()
+            skip = max(0, skip - audio.shape[2])
+            if samples.shape[1]:
+                yield Clip(np.ascontiguousarray(samples), self.card.sample_rate or 0)
+
+    def frames(self, request: Request, sampling: Sampling, prompt: Tensor) -> Iterator[Tensor]:
+        """The codes ``[K, n]`` after those of the `prompt` ``[K, P]``, as soon as they are known."""
+        import torch
+
+        from codecbench.models.blocks.codebook_generation import stream
+        from codecbench.models.blocks.sampling import drawer
+
+        draw, text = partial(drawer([request], sampling), 0), self.read(request.text)
+        melodies, codes = self.melodies([request]), prompt
+        end = prompt.shape[1] + _frames(request, sampling)
+        while codes.shape[1] < end:
+            start = _start(codes.shape[1])
+            room = _room(codes.shape[1], end)
+            more = stream(
+                self.lm, codes[:, start:], text, room, layout=self.layout, draw=draw, guidance=sampling.guidance,
+                melody=melodies[0](start) if melodies else None, use_cache=self.use_cache,
+            )  # fmt: skip
+            for new in more:
+                codes = torch.cat([codes, new], dim=1)
+                yield new
 
     def loglikelihood(self, items: Sequence[Clip]) -> list[Likelihood]:
         """Log-likelihood of each clip's tokens, of all codebooks."""
@@ -183,7 +245,7 @@ class MusicGen(SpeechLM):
         return patterns.delay(len(self.delays), frames, self.delays)
 
     def extend(
-        self, codes: Sequence[Tensor], texts: Sequence[Tensor | None], frames: int,
+        self, codes: Sequence[Tensor], texts: Sequence[Tensor | None], frames: int | Sequence[int],
         draw: Callable[[int, Tensor], Tensor], guidance: float = 1.0, melodies: Sequence[Melody] = (),
     ) -> list[Tensor]:  # fmt: skip
         """The codes ``[K, P]`` of each request with `frames` more.
@@ -191,7 +253,7 @@ class MusicGen(SpeechLM):
         Args:
             codes: So far, of each request.
             texts: Of each request, as of `read`.
-            frames: How many more.
+            frames: How many more: of all, or of each.
             draw: Takes the number of a request and logits ``[K, N]``, and returns codes ``[K]``.
             guidance: As of `Sampling`.
             melodies: Of each request, if the model hears any: chroma ``[M, 12]`` from a frame on, or None.
@@ -200,15 +262,17 @@ class MusicGen(SpeechLM):
 
         from codecbench.models.blocks.codebook_generation import generate
 
-        found, ends = list(codes), [own.shape[1] + frames for own in codes]
+        counts = [frames] * len(codes) if isinstance(frames, int) else frames
+        found, ends = list(codes), [own.shape[1] + count for own, count in zip(codes, counts, strict=True)]
         heard = [0 if self.lm.shape.backbone.cross or text is None else len(text) for text in texts]
         while groups := _windows([own.shape[1] for own in found], ends, heard):
-            for (room, _), rows in groups.items():
+            for rows in groups.values():
+                rooms = [_room(found[b].shape[1], ends[b]) for b in rows]
                 starts = [_start(found[b].shape[1]) for b in rows]
                 pasts = [found[b][:, start:] for b, start in zip(rows, starts, strict=True)]
                 tunes = [melodies[b](start) for b, start in zip(rows, starts, strict=True)] if melodies else None
                 more = generate(
-                    self.lm, pasts, [texts[b] for b in rows], room, layout=self.layout, melodies=tunes,
+                    self.lm, pasts, [texts[b] for b in rows], rooms, layout=self.layout, melodies=tunes,
                     draw=partial(_draw_for, draw, rows), guidance=guidance, use_cache=self.use_cache,
                 )  # fmt: skip
                 for b, own in zip(rows, more, strict=True):
@@ -261,15 +325,23 @@ class MusicGen(SpeechLM):
         return Likelihood(nats, codes.numel(), clip.duration)
 
 
-def _windows(
-    lengths: Sequence[int], ends: Sequence[int], heard: Sequence[int]
-) -> dict[tuple[int, int], list[int]]:  # fmt: skip
-    """The requests that are not at their end, by how many frames come next, and how many vectors come before all."""
-    groups: dict[tuple[int, int], list[int]] = {}
+def _frames(request: Request, sampling: Sampling) -> int:
+    """How many frames the answer to `request` has."""
+    return int(seconds_of(request, sampling) * FRAME_RATE + 1e-6)
+
+
+def _windows(lengths: Sequence[int], ends: Sequence[int], heard: Sequence[int]) -> dict[int, list[int]]:
+    """The requests that are not at their end, by how many vectors come before all."""
+    groups: dict[int, list[int]] = {}
     for b, (length, end) in enumerate(zip(lengths, ends, strict=True)):
         if length < end:
-            groups.setdefault((min(end, _start(length) + WINDOW) - length, heard[b]), []).append(b)
+            groups.setdefault(heard[b], []).append(b)
     return groups
+
+
+def _room(length: int, end: int) -> int:
+    """How many frames come next, of a request with `length` frames so far."""
+    return min(end, _start(length) + WINDOW) - length
 
 
 def _start(length: int) -> int:
@@ -289,7 +361,8 @@ def _card(name: str, family: str, rate: int, text: str, *, channels: int = 1, **
         name=name.replace("-", "_"), kind="lm", family=family, track="official", sample_rate=rate, channels=channels,
         points=(OperatingPoint(f"{kbps:g}kbps", kbps, codebooks),),
         streams=(Stream(CODEBOOK_SIZE, FRAME_RATE),) * codebooks,
-        weights=released(name, text, None if family == "AudioGen" else ENCODEC_32), weights_licence=LICENCE, **facts,
+        weights=released(name, text, None if family == "AudioGen" else ENCODEC_32), weights_licence=LICENCE,
+        streaming=True, batches=True, **facts,
     )  # fmt: skip
 
 

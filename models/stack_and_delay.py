@@ -49,7 +49,7 @@ class PatternMusicGen(MusicGen):
             return super().load(options)
         folder = weights.unpublished(cls.card.name, options.weights)
         networks = cls.build(0)
-        return cls(networks, read_transformers(networks, folder), options.device)
+        return cls(networks, read_transformers(networks, folder), options.device, compiled=options.compile)
 
     def layout(self, frames: int) -> Pattern:
         """In which step each code of so many frames is generated."""

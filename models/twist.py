@@ -79,7 +79,7 @@ class Twist(UnitSpeechLM):
     def load(cls, options: LoadOptions) -> Twist:
         """Load the released files, a folder with them, or random weights."""
         if options.random_seed is not None:
-            return cls(cls.build(options.random_seed), options.device)
+            return cls(cls.build(options.random_seed), options.device, compiled=options.compile)
         given, name = options.weights, cls.card.name
         paths = []
         for file in cls.card.weights:
@@ -87,7 +87,7 @@ class Twist(UnitSpeechLM):
             if chosen and chosen.suffix == ".zip" and chosen.with_suffix("").is_dir():
                 chosen = chosen.with_suffix("")
             paths.append(weights.resolve(name, file, chosen))
-        return cls(cls.read(*paths), options.device)
+        return cls(cls.read(*paths), options.device, compiled=options.compile)
 
     @classmethod
     def build(cls, seed: int) -> Networks:
@@ -161,6 +161,7 @@ def _card(size: str, base: str) -> Card:
     return Card(
         name=f"twist_{size.lower()}", kind="lm", family="TWIST", track="official", sample_rate=16_000, channels=1,
         points=(unit_files.point(STREAM),), streams=(STREAM,), tasks=("continuation",),
+        streaming=True, batches=True,
         weights=(release, unit_files.MHUBERT_25, unit_files.MHUBERT_25_500, *unit_files.MHUBERT_25_VOCODER),
         weights_licence="MIT", paper="arXiv:2305.13009",
         training_data=(

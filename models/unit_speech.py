@@ -18,7 +18,7 @@ import numpy as np
 
 from codecbench.audio import Audio, Clip
 from codecbench.models.base import Likelihood, Request, Response, Sampling, SpeechLM
-from codecbench.models.limits import check_clip, check_request, check_sampling
+from codecbench.models.limits import check_clip, check_request, check_sampling, seconds_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,13 +115,16 @@ class UnitSpeechLM(SpeechLM):
     def _answer(
         self, requests: Sequence[Request], sampling: Sampling, draw: Callable[[int, Tensor], Tensor]
     ) -> list[Response]:
-        frames = int(sampling.max_seconds * (self.card.sample_rate or 0) / self.hop + 1e-6)
+        frames = [self._frames(request, sampling) for request in requests]
         different = {id(request): request for request in requests}
         heard = {name: self.encode(request.audio) for name, request in different.items() if request.audio}
         prompts = [heard[id(request)] for request in requests]
         found = self.extend(prompts, frames, draw)
-        parts = zip(requests, prompts, found, strict=True)
-        return [self._respond(request, prompt, more, frames) for request, prompt, more in parts]
+        parts = zip(requests, prompts, found, frames, strict=True)
+        return [self._respond(*part) for part in parts]
+
+    def _frames(self, request: Request, sampling: Sampling) -> int:
+        return int(seconds_of(request, sampling) * (self.card.sample_rate or 0) / self.hop + 1e-6)
 
     def stream(self, request: Request, sampling: Sampling) -> Iterator[Clip]:
         """The audio of `generate` for one request, as soon as the vocoder has heard enough of what follows."""
@@ -134,7 +137,7 @@ class UnitSpeechLM(SpeechLM):
         from codecbench.models.blocks.sampling import drawer
 
         rate = self.card.sample_rate or 0
-        prompt, left = self.encode(request.audio), int(sampling.max_seconds * rate / self.hop + 1e-6) * self.hop
+        prompt, left = self.encode(request.audio), self._frames(request, sampling) * self.hop
         new = self._new_units(prompt, left // self.hop, partial(drawer([request], sampling), 0))
         speaker = UnitsAhead(self.vocoder, prompt)
         for units, last in in_pieces(new, prompt[None, :0], rate // self.hop):
@@ -175,8 +178,10 @@ class UnitSpeechLM(SpeechLM):
         with torch.inference_mode():
             return deduplicate(self.tokeniser(torch.tensor(clip.samples[0], device=self._device)))[0]
 
-    def extend(self, prompts: Sequence[Tensor], count: int, draw: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
-        """Up to `count` tokens that follow each of `prompts`, units ``[N]``; the last is the end where it came.
+    def extend(
+        self, prompts: Sequence[Tensor], count: int | Sequence[int], draw: Callable[[int, Tensor], Tensor]
+    ) -> list[Tensor]:
+        """Up to `count` tokens, of all or of each, that follow `prompts`, units ``[N]``; the end last, where it came.
 
         Raises:
             ValueError: A prompt fills the language model's context.
@@ -187,16 +192,11 @@ class UnitSpeechLM(SpeechLM):
         longest = max(len(own) for own in tokens)
         if longest >= self.longest:
             raise ValueError(f"the audio has {longest} units; {self.card.name} hears {self.longest - 1}")
-        rooms = [min(count, self.longest - len(own)) for own in tokens]
-        found: dict[int, Tensor] = {}
-        for room in set(rooms):  # one, but for prompts that nearly fill the context
-            rows = [b for b, own in enumerate(rooms) if own == room]
-            more = generate(
-                self.lm, [tokens[b] for b in rows], room, allowed=self._allowed, end=self.symbols.end,
-                draw=partial(draw_for, draw, rows), use_cache=self.use_cache,
-            )  # fmt: skip
-            found.update(zip(rows, more, strict=True))
-        return [found[b] for b in range(len(prompts))]
+        counts = [count] * len(tokens) if isinstance(count, int) else count
+        rooms = [min(most, self.longest - len(own)) for own, most in zip(tokens, counts, strict=True)]
+        return generate(
+            self.lm, tokens, rooms, allowed=self._allowed, end=self.symbols.end, draw=draw, use_cache=self.use_cache
+        )
 
     def tokens(self, units: Tensor) -> Tensor:
         """`units` ``[N]`` as the language model's tokens, after its start."""

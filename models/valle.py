@@ -16,6 +16,9 @@ codebook are drawn, of the others the likeliest are taken. On random weights, th
 
 A ``continuation`` may be told the words of its audio and those to come. Likelihoods are those without a text: of the
 first codebook given the past, and of each other one given all of those before it.
+
+Nothing is streamed: the second network hears all codes of a codebook before it says the first of the next, so no audio
+is certain before the last code of the first codebook is.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ from codecbench.models.base import (
     Task,
 )  # fmt: skip
 from codecbench.models.codec_tokens import CodecTokens, encodec_24khz
-from codecbench.models.limits import check_clip, check_request, check_sampling
+from codecbench.models.limits import check_clip, check_request, check_sampling, seconds_of
 from codecbench.models.phonemes import EspeakReader, Reader, VallexReader, read_bytes
 
 if TYPE_CHECKING:
@@ -80,9 +83,13 @@ class ValleSystem(SpeechLM):
     repetition_aware = False
     stops_early = False
 
-    def __init__(self, network: ValleLM, codec: CodecTokens, read: Reader, device: str) -> None:
+    def __init__(
+        self, network: ValleLM, codec: CodecTokens, read: Reader, device: str, *, compiled: bool = False
+    ) -> None:
+        from codecbench.models.blocks.inference_lm import ready_lm
+
         self._parameters = sum(parameter.numel() for parameter in network.parameters()) + codec.parameters()
-        self.lm = network.requires_grad_(False).eval().to(device)
+        self.lm = ready_lm(network, device, compiled=compiled)
         self.codec, self._read, self._device = codec, read, device
 
     @classmethod
@@ -91,7 +98,7 @@ class ValleSystem(SpeechLM):
         if options.random_seed is None:
             return cls.from_files(options)
         codec = encodec_24khz(options.device, seed=options.random_seed, width=cls.codec_width)
-        return cls(cls.build(options.random_seed), codec, read_bytes, options.device)
+        return cls(cls.build(options.random_seed), codec, read_bytes, options.device, compiled=options.compile)
 
     @classmethod
     def from_files(cls, options: LoadOptions) -> ValleSystem:
@@ -100,7 +107,7 @@ class ValleSystem(SpeechLM):
         network = cls.build(0)
         valle_files.fill_own(network, network.shape, folder)
         codec = encodec_24khz(options.device, path=valle_files.encodec_file(folder), width=cls.codec_width)
-        return cls(network, codec, read_bytes, options.device)
+        return cls(network, codec, read_bytes, options.device, compiled=options.compile)
 
     @classmethod
     def build(cls, seed: int, shape: ValleShape | None = None) -> ValleLM:
@@ -124,10 +131,10 @@ class ValleSystem(SpeechLM):
             self.check(request)
         if not requests:
             return []
-        limit = self.codec.frames(sampling.max_seconds)
+        limits = [self.codec.frames(seconds_of(request, sampling)) for request in requests]
         prompts = [self.prompt(request) for request in requests]
         draw = self.drawer(requests, sampling)
-        found = self.lm.generate(prompts, limit, draw, use_cache=self.use_cache)
+        found = self.lm.generate(prompts, limits, draw, use_cache=self.use_cache)
         return [
             Response(self.speak(request, prompt, codes), tokens=codes.numel(), ended=ended)
             for request, prompt, (codes, ended) in zip(requests, prompts, found, strict=True)
@@ -207,7 +214,8 @@ class Valle(ValleSystem):
     """VALL-E, for checkpoints of lifeiteng/vall-e."""
 
     card = card(
-        "valle", "VALL-E", ("tts", "continuation"), "arXiv:2301.02111", unpublished=True, training_data=(LIBRILIGHT,),
+        "valle", "VALL-E", ("tts", "continuation"), "arXiv:2301.02111", unpublished=True, batches=True,
+        training_data=(LIBRILIGHT,),
     )  # fmt: skip
     stops_early = True
 
@@ -220,7 +228,7 @@ class Valle(ValleSystem):
         network = cls.build(0, valle_files.shape_of(state, settings, path))
         _fill(network, state, path)
         codec = encodec_24khz(options.device, path=valle_files.encodec_file(folder), width=cls.codec_width)
-        return cls(network, codec, EspeakReader(folder / valle_files.SYMBOLS), options.device)
+        return cls(network, codec, EspeakReader(folder / valle_files.SYMBOLS), options.device, compiled=options.compile)
 
 
 class ValleX(ValleSystem):
@@ -228,7 +236,7 @@ class ValleX(ValleSystem):
 
     card = card(
         "valle_x", "VALL-E X", ("tts", "continuation"), "arXiv:2303.03926", weights=(*valle_files.VALLEX,
-        valle_files.ENCODEC), weights_licence="MIT", training_data=("not stated",),
+        valle_files.ENCODEC), weights_licence="MIT", training_data=("not stated",), batches=True,
     )  # fmt: skip
     settings: ClassVar[dict[str, Any]] = {"text": 2048, "starts": True, "languages": 3}
     languages = ("en", "zh", "ja")
@@ -242,7 +250,7 @@ class ValleX(ValleSystem):
         network = cls.build(0)
         _fill(network, valle_files.read_checkpoint(model)[0], model)
         tokens = encodec_24khz(options.device, path=codec, width=cls.codec_width)
-        return cls(network, tokens, VallexReader(text), options.device)
+        return cls(network, tokens, VallexReader(text), options.device, compiled=options.compile)
 
 
 def _fill(network: ValleLM, state: dict[str, Tensor], path: Path) -> None:

@@ -22,13 +22,17 @@ class KeyValueCache:
 
     def __init__(
         self, batch: int, capacity: int, *, layers: int, heads: int, size: int,
-        device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, static: bool = False,
     ) -> None:  # fmt: skip
+        self.static = static
+        """All of it is looked at in every step, through a mask, so that no shape changes: for CUDA graphs."""
         self.keys = torch.zeros(layers, batch, heads, capacity, size, device=device, dtype=dtype)
         self.values = torch.zeros_like(self.keys)
         self.lengths = torch.zeros(batch, dtype=torch.long, device=device)
         self.longest = 0
         """The longest of `lengths`."""
+        self.level = True
+        """All requests have as many."""
 
     def reach(self, steps: int) -> int:
         """Steps of the longest request once `steps` more have come; ValueError if there is no room for them."""
@@ -38,22 +42,39 @@ class KeyValueCache:
         return self.longest + steps
 
     def append(
-        self, layer: int, keys: Tensor, values: Tensor, rows: Tensor, filled: int | None = None
+        self, layer: int, keys: Tensor, values: Tensor, rows: Tensor | None, filled: int | None = None
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Write `keys` and `values` ``[B, H, F, D]`` of `layer` at `rows` ``[B, F]``; the first `filled` rows.
 
-        None for `filled` is all that there now are, if the new ones follow those before.
+        None for `rows` is after all that there are, of a cache that is `level`; None for `filled` is all that there now
+        are, if the new ones follow those before.
         """
-        index = rows[:, None, :, None].expand_as(keys)
-        self.keys[layer].scatter_(2, index, keys)
-        self.values[layer].scatter_(2, index, values)
         filled = self.reach(keys.shape[2]) if filled is None else filled
+        if rows is None:
+            self.keys[layer, :, :, filled - keys.shape[2] : filled] = keys
+            self.values[layer, :, :, filled - keys.shape[2] : filled] = values
+        else:
+            index = rows[:, None, :, None].expand_as(keys)
+            self.keys[layer].scatter_(2, index, keys)
+            self.values[layer].scatter_(2, index, values)
         return self.keys[layer, :, :, :filled], self.values[layer, :, :, :filled]
 
     def advance(self, counts: Tensor | None, steps: int) -> None:
         """`steps` came in every layer, of which `counts` ``[B]`` are each request's own; None for all."""
         self.lengths += steps if counts is None else counts
-        self.longest = self.reach(steps) if counts is None else int(self.lengths.max())
+        if counts is None:
+            self.longest = self.reach(steps)
+        else:
+            least, self.longest = (int(end) for end in self.lengths.aminmax())
+            self.level = least == self.longest
+
+    def repeat(self, cache: KeyValueCache, rows: Tensor) -> KeyValueCache:
+        """Begin with what `cache` holds, where each request here is the one there whose number `rows` ``[B]`` says."""
+        self.keys[:, :, :, : cache.longest] = cache.keys[:, rows, :, : cache.longest]
+        self.values[:, :, :, : cache.longest] = cache.values[:, rows, :, : cache.longest]
+        self.lengths, self.longest = cache.lengths[rows], cache.longest
+        self.level = cache.level
+        return self
 
 
 @dataclass(frozen=True)
@@ -61,8 +82,13 @@ class Memory:
     """What cross-attention looks at: every layer's keys and values ``[B, H, M, D]``, and which are not padding."""
 
     layers: Sequence[tuple[Tensor, Tensor]]
-    visible: Tensor
-    """``[B, 1, 1, M]``; at least one of every request."""
+    visible: Tensor | None
+    """``[B, 1, 1, M]``; at least one of every request. None: all are."""
+
+    def repeat(self, rows: Tensor) -> Memory:
+        """That of requests each of which is the one here whose number `rows` ``[B]`` says."""
+        layers = [(keys[rows], values[rows]) for keys, values in self.layers]
+        return Memory(layers, None if self.visible is None else self.visible[rows])
 
 
 class Attention(nn.Module):
@@ -93,14 +119,16 @@ class Attention(nn.Module):
         """Keys and values ``[B, H, M, D]`` of `memory` ``[B, M, C]``."""
         return self._split(self.key(memory)), self._split(self.value(memory))
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, turn: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, turn: Tensor | None = None
+    ) -> Tensor:
         """Attend.
 
         Args:
             x: What asks ``[B, F, C]``.
             keys: ``[B, H, M, D]``.
             values: As the keys.
-            mask: ``[B, 1 or H, F or 1, M]``: what is visible (boolean), or is added to the logits.
+            mask: ``[B or 1, 1 or H, F or 1, M]``: what is visible (boolean), or is added to the logits; None: all is.
             turn: The rotation of the queries, as of `positions.rotation`.
 
         Returns:

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from codecbench.models.blocks.attention import KeyValueCache
 from codecbench.models.blocks.backbone import Backbone
+from codecbench.models.blocks.prefill import alike
 
 Draw = Callable[[int, Tensor, Sequence[int]], int]
 """Takes the number of a request, logits ``[N]`` and the tokens so far, and returns a token."""
@@ -48,41 +50,72 @@ class Speaker(Protocol):
 
 @torch.inference_mode()
 def generate(
-    network: Speaker, openings: Sequence[Opening], limit: int, draw: Draw, end: int, *, use_cache: bool = True
+    network: Speaker, openings: Sequence[Opening], limit: int | Sequence[int], draw: Draw, end: int, *,
+    use_cache: bool = True,
 ) -> list[tuple[list[int], bool]]:  # fmt: skip
     """The tokens that follow each opening, at most `limit`, and whether they came to the `end` (which is not returned).
+
+    Requests that begin alike are run through the network once up to their first token.
 
     Args:
         network: The language model.
         openings: Of each request.
-        limit: Tokens that may come.
+        limit: Tokens that may come: of all requests, or of each.
         draw: Draws a token.
         end: The token of the end.
         use_cache: Keep keys and values; else compute all steps anew each time, which gives the same.
     """
     found: list[list[int]] = [[] for _ in openings]
     ended = [False] * len(openings)
-    steps, lengths, prefix = _batch(openings)
+    limits = [limit] * len(openings) if isinstance(limit, int) else limit
+    steps, _, prefix = _batch(openings)
     places = torch.tensor([opening.place for opening in openings], device=steps[0].device)[:, None]
     manner = torch.stack([opening.manner for opening in openings])
-    cache = network.backbone.cache(len(steps), int(lengths.max()) + limit) if use_cache else None
-    rows = torch.arange(len(steps), device=lengths.device)
-    for step in range(limit):
-        whole = cache is None or step == 0
-        counts = lengths + step if whole else torch.ones_like(lengths)
-        padded = nn.utils.rnn.pad_sequence(steps, batch_first=True)
-        hidden = network.backbone(padded, cache=cache, counts=counts, prefix=prefix)
-        logits = network.head(hidden[rows, counts - 1])
+    cache: KeyValueCache | None = None
+    new = manner  # until there are tokens
+    for step in range(max(limits)):
+        if cache is not None:
+            hidden = network.backbone(new[:, None], cache=cache, prefix=prefix)[:, 0]
+        elif use_cache:
+            hidden, cache = _begin(network, steps, prefix, max(limits))
+        else:
+            hidden = _last(network, steps, prefix, None)
+        logits = network.head(hidden)
         for b, own in enumerate(found):
-            if not ended[b]:
+            if not ended[b] and step < limits[b]:
                 own.append(draw(b, logits[b], own))
                 ended[b] = own[-1] == end
-        if all(ended):
+        if all(over or step + 1 >= most for over, most in zip(ended, limits, strict=True)):
             break
-        tokens = torch.tensor([[0 if over else own[-1]] for own, over in zip(found, ended, strict=True)])
-        new = list(network.embed(tokens.to(places.device), places + step, manner))
-        steps = new if cache is not None else [torch.cat(pair) for pair in zip(steps, new, strict=True)]
+        tokens = torch.tensor([[0 if over or not own else own[-1]] for own, over in zip(found, ended, strict=True)])
+        new = network.embed(tokens.to(places.device), places + step, manner)[:, 0]
+        if cache is None:
+            steps = [torch.cat([own, more[None]]) for own, more in zip(steps, new, strict=True)]
     return [(own[:-1] if over else own, over) for own, over in zip(found, ended, strict=True)]
+
+
+def _begin(
+    network: Speaker, steps: Sequence[Tensor], prefix: Tensor, room: int
+) -> tuple[Tensor, KeyValueCache]:  # fmt: skip
+    """What `_last` gives, and a cache of all steps with `room` for more; equal requests are run once."""
+    kinds, rows = alike(list(zip(steps, prefix, strict=True)))
+    longest = max(len(own) for own in steps)
+    cache = network.backbone.cache(len(kinds), longest + room * (len(kinds) == len(steps)))
+    hidden = _last(network, [own for own, _ in kinds], torch.stack([own for _, own in kinds]), cache)
+    if len(kinds) == len(steps):
+        return hidden, cache
+    every = torch.tensor(rows, device=hidden.device)
+    return hidden[every], network.backbone.cache(len(steps), longest + room).repeat(cache, every)
+
+
+def _last(network: Speaker, steps: Sequence[Tensor], prefix: Tensor, cache: KeyValueCache | None) -> Tensor:
+    """The output ``[B, C]`` at the last of `steps` ``[S, C]`` of each request, none of which are in the `cache`."""
+    counts = torch.tensor([len(own) for own in steps], device=steps[0].device)
+    level = len({len(own) for own in steps}) == 1
+    padded = nn.utils.rnn.pad_sequence(list(steps), batch_first=True)
+    hidden = network.backbone(padded, cache=cache, counts=None if level else counts, prefix=prefix)
+    found: Tensor = hidden[torch.arange(len(steps), device=counts.device), counts - 1]
+    return found
 
 
 def logits(network: Speaker, openings: Sequence[Opening], tokens: Sequence[Tensor]) -> list[Tensor]:

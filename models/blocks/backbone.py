@@ -137,11 +137,11 @@ class Arrangement:
 class _Call:
     """What all layers share in one call."""
 
-    rows: Tensor
-    """Where the cache keeps each step ``[B, F]``."""
-    filled: int | None
-    """Rows of the cache that are looked at; None for all that were filled in turn."""
-    mask: Tensor
+    rows: Tensor | None
+    """Where the cache keeps each step ``[B, F]``; None: after those before, in all requests alike."""
+    filled: int
+    """Rows of the cache that are looked at."""
+    mask: Tensor | None
     turn: Tensor | None
     cache: KeyValueCache | None
     memory: Memory | None
@@ -202,6 +202,8 @@ class Backbone(nn.Module):
         self.shape = shape
         self.layers = nn.ModuleList(BackboneLayer(shape) for _ in range(shape.layers))
         self.norm = _norm(shape) if shape.final_norm else nn.Identity()
+        self.static = False
+        """The caches are, as of `KeyValueCache`."""
         if shape.positions == "learned":
             self.places = nn.Embedding(shape.first_place + shape.longest, shape.dimension)
         if shape.positions == "relative":
@@ -213,7 +215,7 @@ class Backbone(nn.Module):
         like = next(self.parameters())
         return KeyValueCache(
             batch, capacity, layers=shape.layers, heads=shape.key_heads or shape.heads,
-            size=shape.dimension // shape.heads, device=like.device, dtype=like.dtype,
+            size=shape.dimension // shape.heads, device=like.device, dtype=like.dtype, static=self.static,
         )  # fmt: skip
 
     def memory(self, memory: Tensor, counts: Tensor | None = None) -> Memory:
@@ -224,8 +226,8 @@ class Backbone(nn.Module):
             counts: How many of a request's ``M`` are not padding ``[B]``, 1 at least; None for all.
         """
         layers = [cast("BackboneLayer", layer).cross.project(memory) for layer in self.layers]
-        if counts is None:
-            counts = torch.full(memory.shape[:1], memory.shape[1], device=memory.device)
+        if counts is None or int(counts.min()) == memory.shape[1]:
+            return Memory(layers, None)
         visible = torch.arange(memory.shape[1], device=memory.device) < counts[:, None]
         return Memory(layers, visible[:, None, None])
 
@@ -253,14 +255,23 @@ class Backbone(nn.Module):
         if arrangement is not None:
             return self._arranged(x, arrangement, cache, memory, condition)
         batch, steps, _ = x.shape
-        start = torch.zeros(batch, dtype=torch.long, device=x.device) if cache is None else cache.lengths
-        filled = steps if cache is None else cache.reach(steps)
-        if self.shape.positions == "learned" and filled > self.shape.longest:
-            raise ValueError(f"{filled} steps, where the model has positions for {self.shape.longest}")
-        places = start[:, None] + torch.arange(steps, device=x.device)
-        ends = start + (steps if counts is None else counts)
-        mask = self._mask(places, ends, prefix, filled, x.dtype)
-        x = self._run(x, places, _Call(places, None, mask, self._turn(places), cache, memory, condition))
+        reached = steps if cache is None else cache.reach(steps)
+        if self.shape.positions == "learned" and reached > self.shape.longest:
+            raise ValueError(f"{reached} steps, where the model has positions for {self.shape.longest}")
+        static = cache is not None and cache.static
+        filled = cache.keys.shape[3] if cache is not None and static else reached
+        level = counts is None and not static and (cache is None or cache.level)
+        if level:
+            places = torch.arange(reached - steps, reached, device=x.device)[None]
+        else:
+            start = torch.zeros(batch, dtype=torch.long, device=x.device) if cache is None else cache.lengths
+            places = start[:, None] + torch.arange(steps, device=x.device)
+        mask = None
+        if not (level and steps == 1) or self.shape.positions == "relative":  # the latest of all sees all
+            ends = places[:, 0] + (steps if counts is None else counts)
+            mask = self._mask(places, ends, prefix, filled, x.dtype)
+        rows = None if level else places
+        x = self.run(x, places, _Call(rows, filled, mask, self._turn(places), cache, memory, condition))
         if cache is not None:
             cache.advance(counts, steps)
         return x
@@ -273,9 +284,10 @@ class Backbone(nn.Module):
             raise ValueError(f"steps cannot be arranged where positions are {self.shape.positions}")
         turn, mask = self._turn(where.places), where.visible[:, None]
         call = _Call(where.rows, where.visible.shape[-1], mask, turn, cache, memory, condition)
-        return self._run(x, where.places, call)
+        return self.run(x, where.places, call)
 
-    def _run(self, x: Tensor, places: Tensor, call: _Call) -> Tensor:
+    def run(self, x: Tensor, places: Tensor, call: _Call) -> Tensor:
+        """All layers, on `x` ``[B, F, C]`` at `places` ``[B or 1, F]``."""
         x = self._placed(x, places)
         for index, layer in enumerate(self.layers):
             x = layer(x, index, call)

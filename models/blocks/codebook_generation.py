@@ -6,16 +6,17 @@ delay of MusicGen (arXiv:2306.05284); those that keep a row a frame are in `stac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from codecbench.models.blocks import stacked_generation
-from codecbench.models.blocks.attention import Memory
+from codecbench.models.blocks.attention import KeyValueCache, Memory
 from codecbench.models.blocks.codebook_lm import CodebookLM
 from codecbench.models.blocks.patterns import Pattern
+from codecbench.models.blocks.prefill import alike
 from codecbench.models.blocks.sampling import guide
 
 UNKNOWN = -1
@@ -27,88 +28,134 @@ Layout = Callable[[int], Pattern]
 
 @torch.inference_mode()
 def generate(
-    network: CodebookLM, prompts: Sequence[Tensor], texts: Sequence[Tensor | None], frames: int, *,
+    network: CodebookLM, prompts: Sequence[Tensor], texts: Sequence[Tensor | None], frames: int | Sequence[int], *,
     layout: Layout, draw: Callable[[int, Tensor], Tensor], guidance: float = 1.0, use_cache: bool = True,
     melodies: Sequence[Tensor | None] | None = None,
 ) -> list[Tensor]:  # fmt: skip
     """Codes ``[K, frames]`` that follow each prompt; where the cache has a row a frame, one request after another.
 
+    What several requests begin with, codes and text and melody, is run through the network once for all of them.
+
     Args:
         network: The language model.
         prompts: Codes ``[K, P]`` of each request, ``P`` 0 for none.
         texts: Vectors ``[M, C]`` of each request's text, or None; of a model without cross-attention, as many of each.
-        frames: How many follow.
+        frames: How many follow: all prompts, or each; 1 at least where they differ.
         layout: Gives the pattern. What is known of it stays as it is.
         draw: Takes the number of a request and logits ``[K, N]``, and returns codes ``[K]``.
         guidance: How far the logits go from those without text towards, and beyond, those with it; 1 takes them with.
         use_cache: Keep keys and values; else compute all steps anew each time, which gives the same.
         melodies: Of a model that hears one: chroma ``[M, 12]`` of each request, or None.
-
-    Raises:
-        ValueError: The pattern asks for other numbers of steps of prompts of other lengths.
     """
-    if frames < 1:
+    counts = [frames] * len(prompts) if isinstance(frames, int) else frames
+    if frames == 0:
         return [past[:, :0] for past in prompts]
-    wanted = [functional.pad(past, (0, frames), value=UNKNOWN) for past in prompts]
+    wanted = [functional.pad(past, (0, count), value=UNKNOWN) for past, count in zip(prompts, counts, strict=True)]
     layouts = [layout(codes.shape[1]) for codes in wanted]
-    told = any(heard is not None for heard in (*texts, *(melodies or ())))
-    scale = guidance if told else 1.0
+    tunes = [None] * len(texts) if melodies is None else melodies
+    scale = guidance if any(heard is not None for heard in (*texts, *tunes)) else 1.0
     if layouts[0].cache.rows == "frame":
         found = []
         for b, (pattern, codes) in enumerate(zip(layouts, wanted, strict=True)):
-            memory, _ = _listen(network, texts[b : b + 1], None, guided=scale != 1)
+            memory, _ = _listen(network, texts[b : b + 1], tunes[:1], guided=scale != 1)
             choose = lambda logits, b=b: draw(b, logits)  # noqa: E731
             found.append(stacked_generation.fill(network, codes, pattern, memory, choose, scale, use_cache=use_cache))
-        return [codes[:, -frames:] for codes in found]
-    heard = _listen(network, texts, melodies, guided=scale != 1)
-    return [codes[:, -frames:] for codes in _fill(network, wanted, layouts, heard, draw, scale, use_cache=use_cache)]
+        return [codes[:, -count:] for codes, count in zip(found, counts, strict=True)]
+    known = [pattern.pack(codes, network.shape.codebook_size) for pattern, codes in zip(layouts, wanted, strict=True)]
+    for _ in _fill(network, known, texts, tunes, draw, scale, use_cache=use_cache):
+        pass
+    return [pattern.unpack(own)[:, -count:] for pattern, own, count in zip(layouts, known, counts, strict=True)]
+
+
+@torch.inference_mode()
+def stream(
+    network: CodebookLM, prompt: Tensor, text: Tensor | None, frames: int, *, layout: Layout,
+    draw: Callable[[Tensor], Tensor], guidance: float = 1.0, melody: Tensor | None = None, use_cache: bool = True,
+) -> Iterator[Tensor]:  # fmt: skip
+    """As of `generate`, for one request: frames ``[K, n]``, as soon as their codes and all before them are known."""
+    if frames < 1:
+        return
+    codes = functional.pad(prompt, (0, frames), value=UNKNOWN)
+    pattern, done = layout(codes.shape[1]), prompt.shape[1]
+    scale = guidance if text is not None or melody is not None else 1.0
+    if pattern.cache.rows == "frame":
+        memory, _ = _listen(network, [text], [melody], guided=scale != 1)
+        steps = stacked_generation.grow(network, codes, pattern, memory, draw, scale, use_cache=use_cache)
+    else:
+        known = pattern.pack(codes, network.shape.codebook_size)
+        steps = _fill(network, [known], [text], [melody], lambda _, new: draw(new), scale, use_cache=use_cache)
+    for _ in steps:
+        found = codes if pattern.cache.rows == "frame" else pattern.unpack(known)
+        complete = int((found != UNKNOWN).all(dim=0).cumprod(dim=0).sum())
+        if complete > done:
+            yield found[:, done:complete].clone()
+            done = complete
+
+
+def _first(packed: Tensor) -> int:
+    """The first step with a code that is yet to come."""
+    return int((packed == UNKNOWN).any(dim=0).nonzero()[0])
 
 
 def _listen(
-    network: CodebookLM, texts: Sequence[Tensor | None], melodies: Sequence[Tensor | None] | None, *, guided: bool
-) -> tuple[Memory | None, Tensor | None]:
+    network: CodebookLM, texts: Sequence[Tensor | None], melodies: Sequence[Tensor | None], *, guided: bool
+) -> tuple[Memory | None, Tensor | None]:  # fmt: skip
     """Memory or prefix of each request; of those that hear nothing too, after them, if it is `guided`."""
     if network.shape.backbone.cross:
         return network.listen([*texts, *[None] * (len(texts) * guided)]), None
-    tunes = [None] * len(texts) if melodies is None else melodies
-    return None, torch.cat([network.precede(tunes, texts, told=told) for told in (True, False)[: 1 + guided]])
+    return None, torch.cat([network.precede(melodies, texts, told=told) for told in (True, False)[: 1 + guided]])
 
 
 def _fill(
-    network: CodebookLM, wanted: Sequence[Tensor], layouts: Sequence[Pattern],
-    heard: tuple[Memory | None, Tensor | None], draw: Callable[[int, Tensor], Tensor], guidance: float, *,
-    use_cache: bool,
-) -> list[Tensor]:  # fmt: skip
-    """Each of `wanted` with a code in place of all that are unknown."""
-    known = [pattern.pack(codes, network.shape.codebook_size) for pattern, codes in zip(layouts, wanted, strict=True)]
-    first = [int((own == UNKNOWN).any(dim=0).nonzero()[0]) for own in known]
-    (count, *others) = {own.shape[1] - start for own, start in zip(known, first, strict=True)}
-    if others:
-        raise ValueError(f"'{layouts[0].name}' has other numbers of steps for prompts of other lengths")
-    memory, prefix = heard
+    network: CodebookLM, known: Sequence[Tensor], texts: Sequence[Tensor | None], melodies: Sequence[Tensor | None],
+    draw: Callable[[int, Tensor], Tensor], guidance: float, *, use_cache: bool,
+) -> Iterator[None]:  # fmt: skip
+    """Put a code in place of all that are unknown in `known` ``[K, S]``, of each request another step at a time."""
     copies = 1 if guidance == 1 else 2
-    starts = torch.tensor(first, device=known[0].device)
-    steps = [whole[:, :start] for whole, start in zip(known, first, strict=True)]
-    before = 0 if prefix is None else prefix.shape[1]
-    capacity = before + max(first) + count
-    cache = network.backbone.cache(copies * len(known), capacity) if use_cache else None
+    first = [_first(own) for own in known]
+    parts = [(own[:, :start], text, tune) for own, start, text, tune in zip(known, first, texts, melodies, strict=True)]
+    kinds, rows = alike(parts) if use_cache else (parts, range(len(parts)))
+    memory, prefix = _listen(network, [kind[1] for kind in kinds], [kind[2] for kind in kinds], guided=copies == 2)
+    counts = [own.shape[1] - start for own, start in zip(known, first, strict=True)]
+    count = max(counts)
+    cache = None
+    if use_cache:
+        before = max(first) + (0 if prefix is None else prefix.shape[1])
+        cache = network.backbone.cache(copies * len(kinds), before + count * (len(kinds) == len(parts)))
+    logits = _begin(network, [kind[0] for kind in kinds] * copies, cache, memory, prefix)
+    if cache is not None and len(kinds) < len(parts):
+        every = torch.tensor([row + copy * len(kinds) for copy in range(copies) for row in rows], device=logits.device)
+        cache = network.backbone.cache(len(every), before + count).repeat(cache, every)
+        logits, memory = logits[every], None if memory is None else memory.repeat(every)
     for step in range(count):
-        whole = cache is None or step == 0
-        lengths = (starts + step if whole else torch.ones_like(starts)).repeat(copies)
-        columns = [own.T if whole else own.T[-1:] for own in steps]
-        padded = nn.utils.rnn.pad_sequence(columns, batch_first=True).mT.repeat(copies, 1, 1)
-        logits = network(
-            padded, cache=cache, counts=lengths if whole else None, memory=memory, prefix=prefix if whole else None
-        )  # fmt: skip
-        last = logits[torch.arange(len(logits), device=logits.device), :, lengths - 1]
+        if step and cache is not None:
+            ends = [min(start + step, own.shape[1]) - 1 for own, start in zip(known, first, strict=True)]
+            latest = torch.stack([own[:, end] for own, end in zip(known, ends, strict=True)])
+            logits = network(latest[..., None].repeat(copies, 1, 1), cache=cache, memory=memory)[:, :, 0]
+        elif step:
+            begun = [own[:, : start + step] for own, start in zip(known, first, strict=True)]
+            logits = _begin(network, begun * copies, None, memory, prefix)
         if copies == 2:
-            told, untold = last.chunk(2)
-            last = guide(told, untold, guidance)
+            told, untold = logits.chunk(2)
+            logits = guide(told, untold, guidance)
         for b, own in enumerate(known):
-            column = own[:, steps[b].shape[1]]
-            column = torch.where(column == UNKNOWN, draw(b, last[b]), column)
-            steps[b] = torch.cat([steps[b], column[:, None]], dim=1)
-    return [pattern.unpack(own) for pattern, own in zip(layouts, steps, strict=True)]
+            if step >= counts[b]:
+                continue
+            column = own[:, first[b] + step]
+            own[:, first[b] + step] = torch.where(column == UNKNOWN, draw(b, logits[b]), column)
+        yield
+
+
+def _begin(
+    network: CodebookLM, steps: Sequence[Tensor], cache: KeyValueCache | None, memory: Memory | None,
+    prefix: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """Logits ``[B, K, N]`` of what follows `steps` ``[K, S]`` of each request."""
+    counts = torch.tensor([own.shape[1] for own in steps], device=steps[0].device)
+    level = len({own.shape[1] for own in steps}) == 1
+    padded = nn.utils.rnn.pad_sequence([own.T for own in steps], batch_first=True).mT
+    logits: Tensor = network(padded, cache=cache, counts=None if level else counts, memory=memory, prefix=prefix)
+    return logits[torch.arange(len(logits), device=logits.device), :, counts - 1]
 
 
 def log_probabilities(

@@ -19,6 +19,6 @@ class SkipLSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run over `x` ``[B, C, F]`` from a zero state."""
-        x = x.permute(2, 0, 1)
+        x = x.permute(2, 0, 1).contiguous()  # oneDNN's LSTM misreads strides where there are several in a batch
         skip = x.repeat(1, 1, 2) if self.lstm.bidirectional else x
         return cast("Tensor", (self.lstm(x)[0] + skip).permute(1, 2, 0))

@@ -119,6 +119,12 @@ def drawer(requests: Sequence[Request], sampling: Sampling) -> Callable[[int, Te
     return lambda number, logits: draw(logits, sampling, states[number])
 
 
+def sampler(request: Request, sampling: Sampling, count: int) -> Callable[[int, Tensor], Tensor]:
+    """As `drawer`, of `count` answers to one request: the seeds go up by one."""
+    states = [generator(sampling.seed + number, request) for number in range(count)]
+    return lambda number, logits: draw(logits, sampling, states[number])
+
+
 def draw_repetition_aware(
     logits: Tensor, history: Sequence[int], sampling: Sampling, random: torch.Generator, *,
     window: int = 10, threshold: float = 0.1,

@@ -11,7 +11,7 @@ The paper says that the cache keeps the top-level stream alone, and leaves the r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -99,8 +99,19 @@ def fill(
         guidance: As of `codebook_generation.generate`.
         use_cache: Keep keys and values, a row a frame; else compute all steps anew each time, which gives the same.
     """
+    codes = codes.clone()
+    for _ in grow(network, codes, pattern, memory, draw, guidance, use_cache=use_cache):
+        pass
+    return codes
+
+
+def grow(
+    network: CodebookLM, codes: Tensor, pattern: Pattern, memory: Memory | None, draw: Callable[[Tensor], Tensor],
+    guidance: float = 1.0, *, use_cache: bool = True,
+) -> Iterator[None]:  # fmt: skip
+    """As of `fill`, but in place, another step of the pattern at a time."""
     copies = 1 if guidance == 1 else 2
-    steps, codes = _on(steps_of(pattern), codes), codes.clone()
+    steps = _on(steps_of(pattern), codes)
     unknown = codes[steps.codebook, steps.frame] < 0
     start = int(steps.at[unknown].min()) if bool(unknown.any()) else pattern.steps
     cache = _Rows(network, codes, copies) if use_cache else None
@@ -119,7 +130,7 @@ def fill(
         rows[now.codebook] = found[0]
         drawn, before = draw(rows)[now.codebook], codes[now.codebook, now.frame]
         codes[now.codebook, now.frame] = torch.where(before < 0, drawn, before)
-    return codes
+        yield
 
 
 class _Rows:

@@ -114,7 +114,7 @@ class StreamedLSTM(nn.Module):
         """Run over the next frames ``[B, C, F]``."""
         if not x.shape[-1]:
             return x
-        frames = x.permute(2, 0, 1)
+        frames = x.permute(2, 0, 1).contiguous()  # as in `SkipLSTM`
         y, self.state = self.lstm(frames, self.state)
         return cast("Tensor", (y + frames).permute(1, 2, 0))
 

@@ -215,10 +215,16 @@ class FineLM(_Reader):
     @torch.inference_mode()
     def refine(self, prompt: Prompt, codes: Tensor) -> Tensor:
         """The likeliest codes ``[K, F]`` for `codes` ``[1, F]`` of the first codebook."""
+        return self.refine_all([prompt], [codes])[0]
+
+    @torch.inference_mode()
+    def refine_all(self, prompts: Sequence[Prompt], codes: Sequence[Tensor]) -> list[Tensor]:
+        """As of `refine`, of several requests in one batch."""
+        found = list(codes)
         for level in range(1, self.shape.codebooks):
-            own = self([prompt], [codes], level)[0].argmax(dim=-1)
-            codes = torch.cat([codes, own[None]])
-        return codes
+            more = self(prompts, found, level)
+            found = [torch.cat([own, logits.argmax(dim=-1)[None]]) for own, logits in zip(found, more, strict=True)]
+        return found
 
     @torch.inference_mode()
     def loglikelihood(self, prompt: Prompt, codes: Tensor) -> Tensor:
@@ -263,9 +269,9 @@ class ValleLM(nn.Module):
 
     @torch.inference_mode()
     def generate(
-        self, prompts: Sequence[Prompt], limit: int, draw: Draw, *, use_cache: bool = True
+        self, prompts: Sequence[Prompt], limit: int | Sequence[int], draw: Draw, *, use_cache: bool = True
     ) -> list[tuple[Tensor, bool]]:  # fmt: skip
-        """The codes ``[K, F]`` that follow each prompt, up to `limit` frames, and whether they came to the end.
+        """The codes ``[K, F]`` that follow each prompt, up to `limit` frames (each), and whether they came to the end.
 
         The first codebook is drawn; of the others, the likeliest code is taken. The rest is as of
         `autoregressive.generate`.
@@ -273,7 +279,7 @@ class ValleLM(nn.Module):
         openings = [self.coarse.open(prompt) for prompt in prompts]
         found = autoregressive.generate(self.coarse, openings, limit, draw, self.shape.end, use_cache=use_cache)
         first = [torch.tensor([own], dtype=torch.long, device=prompts[0].codes.device) for own, _ in found]
-        whole = [self.fine.refine(prompt, own) for prompt, own in zip(prompts, first, strict=True)]
+        whole = self.fine.refine_all(prompts, first)
         return [(codes, ended) for codes, (_, ended) in zip(whole, found, strict=True)]
 
     @torch.inference_mode()

@@ -105,9 +105,14 @@ def top_one_is_greedy(subject: Subject) -> None:
 
 @check(LMS)
 def generate_batch(subject: Subject) -> None:
-    """A request has the same greedy response alone, in a list, and in that list turned round."""
+    """A request has the same greedy response alone, in a list, and in that list turned round; or with its own limit."""
     requests = [request(subject), request(subject, subject.card.tasks[-1], seed=5)]
+    if subject.card.batches:
+        requests.append(replace(requests[0], max_seconds=0.6 * GREEDY.max_seconds))
     alone = [_generate(subject, [one], GREEDY)[0] for one in requests]
+    for one, response in zip(requests, alone, strict=True):
+        if one.max_seconds and response.audio and response.audio.duration > one.max_seconds + 1e-6:
+            raise Failed(f"{response.audio.duration:.3f} s came where the request allows {one.max_seconds:g} s")
     for order in (slice(None), slice(None, None, -1)):
         for a, b in zip(alone[order], _generate(subject, requests[order], GREEDY), strict=True):
             if not same_response(a, b):
@@ -157,8 +162,9 @@ def stream_is_generate(subject: Subject) -> None:
     asked = next((request(subject, task) for task in subject.card.tasks if task not in GIVES_TEXT), None)
     if asked is None:
         raise Skipped("no task gives audio")
-    whole = _generate(subject, [asked])[0].audio
-    pieces = list(subject.lm.stream(asked, SHORT))
+    sampling = replace(SHORT, max_seconds=1.0) if subject.card.streaming else SHORT
+    whole = _generate(subject, [asked], sampling)[0].audio
+    pieces = list(subject.lm.stream(asked, sampling))
     if whole is None or len(pieces) < (2 if subject.card.streaming else 1):
         raise Failed(f"{len(pieces)} pieces came")
     found = np.concatenate([piece.samples for piece in pieces], axis=1)

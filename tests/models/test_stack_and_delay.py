@@ -152,10 +152,17 @@ def test_company_changes_nothing(name: str) -> None:
         assert torch.equal(found, alone)
 
 
-def test_a_pattern_with_unequal_counts_of_steps_says_so() -> None:
-    layout: codebook_generation.Layout = lambda f: patterns.coarse_to_fine(4, f, [2, 2], ["flat", "flat"])  # noqa: E731
-    with pytest.raises(ValueError, match="other numbers of steps for prompts of other lengths"):
-        codebook_generation.generate(NETWORK, [codes(3), codes(0)], [None, None], 4, layout=layout, draw=likeliest)
+@pytest.mark.parametrize("name", ["delay", "flat", "coarse"])
+def test_company_of_other_lengths_changes_nothing(name: str) -> None:
+    """Requests for 12, 3 and 7 frames, in patterns of unequal numbers of steps too."""
+    coarse: codebook_generation.Layout = lambda f: patterns.coarse_to_fine(4, f, [2, 2], ["flat", "flat"])  # noqa: E731
+    layout = LAYOUTS.get(name, coarse)
+    pasts, frames = [codes(6), codes(0), codes(6)], [12, 3, 7]
+    together = codebook_generation.generate(NETWORK, pasts, [None] * 3, frames, layout=layout, draw=likeliest)
+    for past, count, found in zip(pasts, frames, together, strict=True):
+        (alone,) = codebook_generation.generate(NETWORK, [past], [None], count, layout=layout, draw=likeliest)
+        assert found.shape == (4, count)
+        assert torch.equal(found, alone)
 
 
 @pytest.mark.parametrize("name", ["parallel", "stack", "stack-delay"])
