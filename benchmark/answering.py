@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from codecbench.audio import Clip
-from codecbench.benchmark.asking import Answer, answer, contrast_of, request_of, weigh
+from codecbench.benchmark.asking import (
+    Answer,
+    answer,
+    answer_together,
+    contrast_of,
+    request_of,
+    weigh,
+    with_likelihood,
+)  # fmt: skip
 from codecbench.benchmark.coding import SystemFailure, codec_input, one_line
 from codecbench.benchmark.datasets.base import PAIRS, Dataset, Utterance
 from codecbench.benchmark.evidence import Keeper
-from codecbench.benchmark.plan import Plan, PlannedSystem
+from codecbench.benchmark.plan import Plan, PlannedSystem, Unit
 from codecbench.benchmark.probe import Probe
 from codecbench.benchmark.scoring import References, Scorer
 from codecbench.errors import CodecbenchError
@@ -19,13 +29,45 @@ from codecbench.models.base import Card, SpeechLM
 
 Row = dict[str, Any]
 
-
 class Answerer:
     """Has requests answered, and makes rows of the answers."""
 
     def __init__(self, plan: Plan, references: References, scorer: Scorer, keeper: Keeper) -> None:
         self._plan, self._references, self._scorer, self._keeper = plan, references, scorer, keeper
         self._likely = any(metric.compares == "likelihoods" for metric in scorer.metrics)
+        self._ahead: dict[str, Answer | SystemFailure] = {}
+        self._slow: set[str] = set()
+
+    def ask_together(self, model: SpeechLM, system: PlannedSystem, unit: Unit) -> Iterator[tuple[str, str]]:
+        """Have the requests of `unit` answered in batches, the longest last, if the run has any and the card allows it.
+
+        `row` then has the answers. The first of a dataset are asked alone, as their times are measured; so is each that
+        fails in a batch, and all that are left once a batch took too long. A model that crashes takes its batch with
+        it, so one without a process of its own is asked one by one.
+
+        Yields:
+            ``("start", utterance)`` with the first of each batch.
+        """
+        self._ahead = {}
+        source, size = self._plan.datasets[unit.dataset].dataset, self._plan.batch
+        if not self._plan.asks_together(system) or source.task == PAIRS:
+            return
+        alone = {*unit.verdicts, *(utterance.id for utterance in source.utterances[: Probe.ITEMS])}
+        asked = {}
+        for name in [name for name, _ in unit.items if name not in alone]:
+            with suppress(CodecbenchError):  # told when its turn comes
+                truth, _ = self._references.get(unit.dataset, name)
+                asked[name] = request_of(source, self._references.utterance(unit.dataset, name), truth, system.card)
+        names = sorted(asked, key=lambda name: asked[name][1])
+        sampling = self._plan.sampling_of(system.card)
+        for start in range(0, len(names), size):
+            batch = names[start : start + size]
+            if system.label in self._slow:
+                return
+            yield "start", batch[0]
+            found = answer_together(model, system.card, [asked[name] for name in batch], sampling)
+            self._slow |= set() if found else {system.label}
+            self._ahead |= {name: one for name, one in zip(batch, found, strict=False) if one}
 
     def row(
         self, model: SpeechLM, system: PlannedSystem, dataset: str, utterance: str, truth: Clip, reference: Reference
@@ -48,11 +90,13 @@ class Answerer:
     ) -> Answer | SystemFailure:
         if source.task == PAIRS:
             return weigh(model, card, *(codec_input(clip, card) for clip in (truth, contrast_of(source, asked))))
+        heard = codec_input(truth, card) if self._likely else None
+        if known := self._ahead.pop(asked.id, None):
+            return known if isinstance(known, SystemFailure) else with_likelihood(model, known, heard)
         request, limit = request_of(source, asked, truth, card)
         return answer(
             model, card, request, replace(self._plan.sampling_of(card), max_seconds=limit),
-            first=asked in source.utterances[: Probe.ITEMS],
-            truth=codec_input(truth, card) if self._likely else None,
+            first=asked in source.utterances[: Probe.ITEMS], truth=heard,
         )  # fmt: skip
 
 

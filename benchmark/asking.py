@@ -7,7 +7,7 @@ The harness brings every recording to the model's rate and channels. Whatever th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
@@ -18,7 +18,7 @@ from codecbench.audio import Audio, Clip
 from codecbench.benchmark.coding import SystemFailure, call, codec_input
 from codecbench.benchmark.datasets.base import Asked, Dataset, Utterance
 from codecbench.benchmark.resources import PeakMemory
-from codecbench.benchmark.responses import first_audio, one_likelihood, one_response
+from codecbench.benchmark.responses import first_audio, one_likelihood, responses
 from codecbench.models.base import Card, Likelihood, Request, Response, Sampling, SpeechLM, Task
 from codecbench.models.limits import GIVES_TEXT
 from codecbench.recording import DataError
@@ -50,7 +50,7 @@ class Answer:
         sample_rate: The model's rate in Hz.
         text: None where the answer is audio.
         tokens: How many it took.
-        seconds: Wall time.
+        seconds: Wall time; None of an answer that came with others in a batch.
         first_audio: Seconds to the first audio of a model that streams; None otherwise, and where it was not measured.
         memory_mb: By how much the process grew, at its peak.
         likelihood: Of the truth; None where it was not asked for.
@@ -61,7 +61,7 @@ class Answer:
     sample_rate: int
     text: str | None
     tokens: int
-    seconds: float
+    seconds: float | None
     first_audio: float | None = None
     memory_mb: float | None = None
     likelihood: Likelihood | None = None
@@ -148,15 +148,15 @@ def answer(
     try:
         with PeakMemory(hosted.process() if hosted else None) as memory:
             started = time.perf_counter()
-            response = one_response(call(model.generate, [request], sampling))
+            (response,) = responses(call(model.generate, [request], sampling), 1)
             seconds = time.perf_counter() - started
         found = _checked(response, card, request, sampling, seconds)
         streams = first and card.streaming and found.output is not None
         soonest = _first_audio(model, request, sampling) if streams else None
-        likelihood = one_likelihood(call(model.loglikelihood, [truth])) if truth else None
+        found = replace(found, first_audio=soonest, memory_mb=memory.growth_mb())
     except SystemFailure as failure:
         return failure
-    return replace(found, first_audio=soonest, memory_mb=memory.growth_mb(), likelihood=likelihood)
+    return with_likelihood(model, found, truth)
 
 
 def weigh(model: SpeechLM, card: Card, better: Clip, worse: Clip) -> Answer | SystemFailure:
@@ -175,13 +175,60 @@ def weigh(model: SpeechLM, card: Card, better: Clip, worse: Clip) -> Answer | Sy
     return Answer(None, rate, None, tokens, seconds, memory_mb=grown, pair=(first, second))
 
 
+def with_likelihood(model: SpeechLM, found: Answer, truth: Clip | None) -> Answer | SystemFailure:
+    """`found` with the likelihood of `truth`, if there is one, which has the time of an item of its own."""
+    if truth is None:
+        return found
+    if isinstance(model, HostedLM):
+        model.begin_item()
+    try:
+        return replace(found, likelihood=one_likelihood(call(model.loglikelihood, [truth])))
+    except SystemFailure as failure:
+        return failure
+
+
+def answer_together(
+    model: SpeechLM, card: Card, asked: Sequence[tuple[Request, float]], sampling: Sampling
+) -> list[Answer | SystemFailure | None]:  # fmt: skip
+    """What `model` answers to requests in one batch, each with its longest answer in seconds.
+
+    A batch that fails is halved, so that a failure costs the others nothing; None for a request that is left, which is
+    to be asked alone. Of a batch that takes longer than one item may, there are no answers.
+    """
+    if len(asked) < 2:
+        return [None] * len(asked)
+    if isinstance(model, HostedLM):
+        model.begin_item()
+    longest = replace(sampling, max_seconds=max(limit for _, limit in asked))
+    requests = [replace(request, max_seconds=limit) for request, limit in asked]
+    try:
+        found = responses(call(model.generate, requests, longest), len(asked))
+    except SystemFailure as failure:
+        if str(failure).startswith("timeout("):
+            return []
+        half = len(asked) // 2
+        parts = [answer_together(model, card, part, sampling) for part in (asked[:half], asked[half:])]
+        return [*parts[0], *parts[1]] if all(parts) else []
+    return [
+        _judged(response, card, request, replace(sampling, max_seconds=limit))
+        for response, (request, limit) in zip(found, asked, strict=True)
+    ]
+
+
+def _judged(response: Response, card: Card, request: Request, sampling: Sampling) -> Answer | SystemFailure:
+    try:
+        return _checked(response, card, request, sampling, None)
+    except SystemFailure as failure:
+        return failure
+
+
 def _first_audio(model: SpeechLM, request: Request, sampling: Sampling) -> float:
     measure: Callable[[Request, Sampling], float]
     measure = model.first_audio if isinstance(model, HostedLM) else lambda *asked: first_audio(model, *asked)
     return measure(request, sampling)
 
 
-def _checked(response: Response, card: Card, request: Request, sampling: Sampling, seconds: float) -> Answer:
+def _checked(response: Response, card: Card, request: Request, sampling: Sampling, seconds: float | None) -> Answer:
     rate = card.sample_rate or 0
     if request.task in GIVES_TEXT:
         if response.text is None:

@@ -30,16 +30,16 @@ def first_audio(model: SpeechLM, request: Request, sampling: Sampling) -> float:
         call(getattr(pieces, "close", lambda: None))
 
 
-def one_response(responses: Any) -> Response:
-    """The response to one request, of all that a model may return for it: checked, and nothing beside it."""
-    if not isinstance(responses, list) or len(responses) != 1 or not isinstance(responses[0], Response):
+def responses(found: Any, count: int) -> list[Response]:
+    """The responses to `count` requests, of all that a model may return for them: checked, and nothing beside them."""
+    if not isinstance(found, list) or len(found) != count or not all(isinstance(each, Response) for each in found):
         raise SystemFailure("contract(generate must return a list of one Response a request)")
-    found = responses[0]
-    if not isinstance(found.text, str | None) or type(found.tokens) is not int or found.tokens < 0:
-        raise SystemFailure("contract(a response's text is a str or None, its tokens are a number from 0)")
-    if not isinstance(found.audio, Clip | None):
-        raise SystemFailure(f"contract(a response's audio is a {type(found.audio).__name__}, not a Clip)")
-    return found
+    for each in found:
+        if not isinstance(each.text, str | None) or type(each.tokens) is not int or each.tokens < 0:
+            raise SystemFailure("contract(a response's text is a str or None, its tokens are a number from 0)")
+        if not isinstance(each.audio, Clip | None):
+            raise SystemFailure(f"contract(a response's audio is a {type(each.audio).__name__}, not a Clip)")
+    return list(found)
 
 
 def one_likelihood(found: Any) -> Likelihood:

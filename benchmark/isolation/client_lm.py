@@ -29,11 +29,17 @@ class IsolatedLM(Hosts, SpeechLM):
         return host.process()
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
-        """See `SpeechLM`; one request at a time."""
+        """See `SpeechLM`; all requests in one batch."""
+        if not requests:
+            return []
         # Float32 of every channel, and as much again: what is longer is refused before it is held.
         samples = sampling.max_seconds * (self.card.sample_rate or 0) * (self.card.channels or 1)
         cap = _SMALL + 8 * round(samples)
-        return [self._read(request_message("generate", one, sampling), cap, read_response) for one in requests]
+        *others, last = requests
+        for one in others:
+            self._read(request_message("also", one, sampling), 0, lambda _: None)
+        asked = [request_message("generate", last, sampling), *[Message("another")] * len(others)]
+        return [self._read(message, cap, read_response) for message in asked]
 
     def loglikelihood(self, items: Sequence[Clip]) -> list[Likelihood]:
         """See `SpeechLM`; one clip at a time."""

@@ -24,6 +24,7 @@ def request_message(kind: str, request: Request, sampling: Sampling) -> Message:
     facts = {
         "task": request.task, "words": {name: getattr(request, name) for name in WORDS},
         "rates": {name: clip.sample_rate for name, clip in clips.items()}, "sampling": to_plain(sampling),
+        "max_seconds": request.max_seconds,
     }  # fmt: skip
     return Message(kind, facts, tuple(clip.samples for clip in clips.values()))
 
@@ -34,7 +35,8 @@ def read_request(message: Message) -> tuple[Request, Sampling]:
     given: dict[str, Any] = {name: Clip(array, rates[name]) for name, array in zip(rates, message.arrays, strict=True)}
     task: Task = message.fact("task", str)
     sampling: Sampling = from_plain(Sampling, message.fact("sampling", dict))
-    return Request(task, **message.fact("words", dict), **given), sampling
+    longest = message.facts["max_seconds"]  # of the worker, which is trusted
+    return Request(task, **message.fact("words", dict), **given, max_seconds=longest), sampling
 
 
 def response_message(response: Response) -> Message:

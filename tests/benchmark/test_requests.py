@@ -222,3 +222,29 @@ def test_answers_are_texts_and_counted_by_words() -> None:
     assert value.value == pytest.approx(2 / 3)
     nothing = evaluate(find("answer_wer"), asked, Output(np.zeros(0, np.float32), RATE))
     assert (nothing.status, nothing.reason) == ("failed", "no_text")
+
+
+def test_requests_in_batches_are_answered_as_alone(sweep: Any, recordings: Path, rows: Rows, tmp_path: Path) -> None:
+    """Of twelve, eight are asked alone; the model refuses one of the other four, which costs the others nothing."""
+    import pyarrow.parquet as pq
+
+    folder = tmp_path / "tts"
+    folder.mkdir()
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["path", "task", "transcript"])
+        writer.writeheader()
+        for number in range(12):
+            words = "refuse this" if number == 10 else "level " * (number + 1)
+            path = str(recordings.parent / f"{number:02d}.wav")
+            writer.writerow({"path": path, "task": "tts", "transcript": words})
+    sweep(["Together"], [folder], "duration_ratio,bits_per_second", "--batch", "4", check=2)
+    found = rows(metric="duration_ratio")
+    assert [row["reason"] for row in found if row["status"] == "failed"] == ["exception(ValueError: not this)"]
+    limits = {row["utterance"]: (2 * row["duration"] + 2) / row["duration"] for row in found if row["status"] == "ok"}
+    assert len(limits) == 11
+    for row in (row for row in found if row["status"] == "ok"):
+        assert row["value"] == pytest.approx(limits[row["utterance"]], abs=0.03)
+    assert [row["status"] for row in rows(metric="bits_per_second")].count("ok") == 11
+    timings = pq.read_table(tmp_path / "run/timings.parquet").to_pylist()
+    assert sum(row["generate_seconds"] is None for row in timings) in (2, 3)  # a batch of two, or that and one more
+    assert json.loads((tmp_path / "run/run.json").read_text())["identity"]["systems"]["together-lm"]["batch"] == 4

@@ -84,6 +84,21 @@ class Honest(SpeechLM):
         return Likelihood(float(nats), len(tokens) - 1, clip.duration)
 
 
+class Together(Honest):
+    """Answers a list at once, each as long as its request allows, unless one says that it is to be refused."""
+
+    card = replace(Honest.card, name="together-lm", batches=True)
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
+        if any("refuse" in (request.text or "") for request in requests):
+            raise ValueError("not this")
+        return [self.respond(request, _limited(request, sampling)) for request in requests]
+
+
+def _limited(request: Request, sampling: Sampling) -> Sampling:
+    return replace(sampling, max_seconds=request.max_seconds or sampling.max_seconds)
+
+
 class TakesAnyTask(Honest):
     """Continues whatever it is asked."""
 
