@@ -150,10 +150,11 @@ def _dac_transformers(system: str, folder: Path) -> Release:
 
 def _speechtokenizer(system: str, folder: Path) -> Release:
     # The package itself imports its trainer, which we have no use for.
-    spec: Any = importlib.util.find_spec("speechtokenizer")
-    package = ModuleType("speechtokenizer")
-    package.__path__ = list(spec.submodule_search_locations)
-    sys.modules["speechtokenizer"] = package
+    if "speechtokenizer" not in sys.modules:
+        spec: Any = importlib.util.find_spec("speechtokenizer")
+        package = ModuleType("speechtokenizer")
+        package.__path__ = list(spec.submodule_search_locations)
+        sys.modules["speechtokenizer"] = package
     from speechtokenizer.model import SpeechTokenizer
 
     model = SpeechTokenizer({

@@ -6,7 +6,7 @@ The rule of the released EnCodec (arXiv:2210.13438), which codecs derived from i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -103,13 +103,50 @@ def pad(x: Tensor, left: int, right: int, mode: str) -> Tensor:
     Mirroring needs more samples than it adds; a shorter signal is first extended with zeros, which are cut off
     again at the end.
     """
+    if not left and not right:
+        return x
     missing = max(0, max(left, right) + 1 - x.shape[-1]) if mode == "reflect" else 0
+    if not missing and (wider := widened(x, left, right)) is not None:
+        return _fill(wider, left, right, mode)
     # As a picture: padding in one dimension would undo the layout in memory that `inference` asks for.
     plane = x.unsqueeze(2)
     if missing:
         plane = functional.pad(plane, (0, missing))
     padded = functional.pad(plane, (left, right, 0, 0), mode).squeeze(2)
     return padded[..., : padded.shape[-1] - missing]
+
+
+ROOM = 64
+"""Time steps free on either side of a signal of `with_room`."""
+
+
+def with_room(x: Tensor) -> Tensor:
+    """An empty signal like `x` ``[B, C, T]``, its channels side by side, that `pad` pads without a copy of it."""
+    whole = x.new_empty(len(x), x.shape[-1] + 2 * ROOM, x.shape[1]).mT
+    middle: Any = whole[..., ROOM:-ROOM]
+    middle.whole = whole
+    return cast("Tensor", middle)
+
+
+def widened(x: Tensor, left: int, right: int) -> Tensor | None:
+    """`x` with `left` and `right` time steps more, of any value, at its sides; None if it has not the room."""
+    whole = getattr(x, "whole", None)
+    if whole is None or max(left, right) > ROOM:
+        return None
+    return cast("Tensor", whole[..., ROOM - left : whole.shape[-1] - ROOM + right])
+
+
+def _fill(x: Tensor, left: int, right: int, mode: str) -> Tensor:
+    """Pad the signal in `x`, whose first `left` and last `right` samples are to be set."""
+    end = x.shape[-1] - right
+    if mode == "reflect":
+        x[..., :left] = x[..., left + 1 : 2 * left + 1].flip(-1)
+        x[..., end:] = x[..., end - 1 - right : end - 1].flip(-1)
+    elif mode == "replicate":
+        x[..., :left], x[..., end:] = x[..., left : left + 1], x[..., end - 1 : end]
+    else:
+        x[..., :left], x[..., end:] = 0, 0
+    return x
 
 
 def fold_weight_norm(module: nn.Module) -> None:

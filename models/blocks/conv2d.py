@@ -69,6 +69,8 @@ def pad(x: Tensor, bands: Pair, frames: Pair, mode: str) -> Tensor:
 
     As in one dimension, an axis that is too short to be mirrored is first extended with zeros, which are cut off again.
     """
+    if not any((*bands, *frames)):
+        return x
     low, early = (max(0, max(side) + 1 - size) if mode == "reflect" else 0
                   for side, size in zip((bands, frames), x.shape[-2:], strict=True))  # fmt: skip
     padded = functional.pad(functional.pad(x, (0, early, 0, low)), (*frames, *bands), mode)

@@ -73,7 +73,7 @@ class ResidualUnit(nn.Sequential):
         """Add the output to `x`, or to the middle of `x` where convolutions are not padded."""
         y: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         cut = (x.shape[-1] - y.shape[-1]) // 2
-        return x[..., cut : cut + y.shape[-1]] + y
+        return y.add_(x[..., cut : cut + y.shape[-1]])
 
 
 def _units(channels: int, net: DACShape) -> list[nn.Module]:

@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
 from codecbench.models.blocks.learning import Quantised, all_used, distance, kmeans, straight_through
+from codecbench.models.blocks.quantise import first_largest
 
 KMEANS = 50
 """Iterations."""
@@ -39,7 +40,7 @@ class FactorisedVQ(nn.Module):
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Codes ``[B, F]`` of `x` ``[B, D, F]``, and the frames ``[B, D, F]`` that they stand for, but for rounding."""
         z = self.in_proj(x)
-        codes = self.scores(z.transpose(1, 2).flatten(0, 1)).max(1).indices.view(len(z), -1)
+        codes = first_largest(self.scores(z.transpose(1, 2).flatten(0, 1))).view(len(z), -1)
         # The gradients of training need this sum. It rounds, and the later codebooks see what it leaves of `x`.
         return codes, self.out_proj(z + (self._entries(codes) - z))
 

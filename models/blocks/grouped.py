@@ -16,7 +16,12 @@ from codecbench.models.blocks.quantise import EuclideanCodebook, fill_codebook
 class _Codebook(EuclideanCodebook):
     def scores(self, x: Tensor) -> Tensor:
         """Negative squared distances ``[N, size]`` of `x` ``[N, D]``, rounded as the released HiFi-Codec does."""
-        return -(x.pow(2).sum(1, keepdim=True) + self.embed.pow(2).sum(1) - 2 * (x @ self.embed.t()))
+        norms = self.squared_norms() if self.norms is None else self.norms
+        return (x.pow(2).sum(1, keepdim=True) + norms).sub_(2 * (x @ self.embed.t())).neg_()
+
+    def squared_norms(self) -> Tensor:
+        """Of the entries, ``[size]``."""
+        return self.embed.pow(2).sum(1)
 
 
 class GroupedResidualVQ(nn.Module):

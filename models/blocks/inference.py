@@ -17,7 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from codecbench.models.blocks import cpu
+from codecbench.models.blocks.activations import Snake
 from codecbench.models.blocks.conv import fold_weight_norm
+from codecbench.models.blocks.quantise import EuclideanCodebook
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -37,6 +40,9 @@ def ready(network: Network, device: str, *, compiled: bool = False) -> Network:
     """
     fold_weight_norm(network)
     network.requires_grad_(False).eval().to(device)
+    for part in network.modules():
+        if isinstance(part, EuclideanCodebook):
+            part.remember_norms()
     if compiled:
         from codecbench.models.blocks.compiled import compile_network
 
@@ -122,9 +128,6 @@ class _ConvTranspose2d(nn.ConvTranspose2d):
 
 
 class _GroupNorm(nn.GroupNorm):
-    def lay_out(self) -> None:
-        pass
-
     def forward(self, x: Tensor) -> Tensor:
         plane = _plane(x)
         if self.num_groups == 1:  # PyTorch's kernel for this layout loses two digits on long clips
@@ -139,6 +142,7 @@ class _GroupNorm(nn.GroupNorm):
 _LAID_OUT: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv1d: _Conv1d, nn.Conv2d: _Conv2d, nn.ConvTranspose1d: _ConvTranspose1d,
     nn.ConvTranspose2d: _ConvTranspose2d, nn.GroupNorm: _GroupNorm,
+    nn.ELU: cpu.ELU, nn.LeakyReLU: cpu.LeakyReLU, Snake: cpu.LaidOutSnake, nn.LSTM: cpu.LSTM,
 }  # fmt: skip
 
 
@@ -146,7 +150,8 @@ def _lay_out(part: Any) -> None:
     """Make `part` compute on channels that lie side by side, if it is of a kind that can."""
     if kind := _LAID_OUT.get(type(part)):
         part.__class__ = kind
-        part.lay_out()
+        if hasattr(part, "lay_out"):
+            part.lay_out()
 
 
 def _plane(x: Tensor) -> Tensor:

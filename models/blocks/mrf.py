@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 from codecbench.models.blocks.conv import symmetric_padding
@@ -33,12 +32,13 @@ class ResidualStack(nn.Module):
         super().__init__()
         self.dilated = nn.ModuleList(conv(channels, channels, kernel_size, each) for each in dilations)
         self.plain = nn.ModuleList(conv(channels, channels, kernel_size, 1) for _ in dilations)
+        self.activation = nn.LeakyReLU(SLOPE)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pass `x` ``[B, C, T]`` through every pair of convolutions."""
         for dilated, plain in zip(self.dilated, self.plain, strict=True):
-            hidden = dilated(functional.leaky_relu(x, SLOPE))
-            x = plain(functional.leaky_relu(hidden, SLOPE)) + x
+            hidden = dilated(self.activation(x))
+            x = plain(self.activation(hidden)).add_(x)
         return x
 
 
@@ -66,7 +66,7 @@ class MultiReceptiveField(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Average the stacks' results for `x` ``[B, C, T]``."""
-        total: Tensor | float = 0.0
+        total: Tensor | None = None
         for branch, norm in zip(self.branches, self.norms, strict=True):
-            total = norm(total + branch(x))
-        return cast("Tensor", total) / len(self.branches)
+            total = norm(branch(x) if total is None else branch(x).add_(total))
+        return cast("Tensor", total).div_(len(self.branches))

@@ -19,11 +19,21 @@ class EuclideanCodebook(nn.Module):
 
     embed: Tensor
     averages: Averages | None
+    norms: Tensor | None
 
     def __init__(self, size: int, dimension: int) -> None:
         super().__init__()
         self.register_buffer("embed", torch.zeros(size, dimension))
+        self.register_buffer("norms", None, persistent=False)
         self.averages = None
+
+    def remember_norms(self) -> None:
+        """Compute once what searches need of the entries, which no longer change."""
+        self.norms = self.squared_norms()
+
+    def squared_norms(self) -> Tensor:
+        """Of the entries, ``[1, size]``, in the released order of operations."""
+        return self.embed.t().pow(2).sum(0, keepdim=True)
 
     def learn(self, rule: MovingAverage | None) -> None:
         """Let training change the entries: by moving averages, or by gradient if `rule` is None."""
@@ -55,12 +65,12 @@ class EuclideanCodebook(nn.Module):
         The order of the operations is that of the released EnCodec: another one rounds differently, and flips
         codes whose two best entries lie equally far away.
         """
-        entries = self.embed.t()
-        return -(x.pow(2).sum(1, keepdim=True) - 2 * x @ entries + entries.pow(2).sum(0, keepdim=True))
+        norms = self.squared_norms() if self.norms is None else self.norms
+        return (x.pow(2).sum(1, keepdim=True) - 2 * x @ self.embed.t()).add_(norms).neg_()
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes ``[...]`` of `x` ``[..., D]``."""
-        return self.scores(x.reshape(-1, x.shape[-1])).max(dim=-1).indices.view(x.shape[:-1])
+        return first_largest(self.scores(x.reshape(-1, x.shape[-1]))).view(x.shape[:-1])
 
     def decode(self, codes: Tensor) -> Tensor:
         """Vectors ``[..., D]`` of `codes` ``[...]``."""
@@ -111,6 +121,13 @@ class ResidualVQ(nn.Module):
 def _quantise(layer: EuclideanCodebook, x: Tensor, used: Tensor) -> tuple[list[Tensor], Tensor]:
     codes, entries = layer(x, used)
     return [codes], entries
+
+
+def first_largest(scores: Tensor) -> Tensor:
+    """The index ``[N]`` of the largest of each row of `scores` ``[N, size]``, the first if there are several."""
+    if scores.is_cpu and scores.dtype == torch.float32:  # NumPy compares sixteen at a time; PyTorch does not
+        return torch.from_numpy(scores.detach().numpy().argmax(1))
+    return scores.max(dim=1).indices
 
 
 def fill_codebooks(quantiser: ResidualVQ, x: Tensor, generator: torch.Generator) -> None:

@@ -97,7 +97,7 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The sum of both."""
-        return cast("Tensor", self.shortcut(x) + self.block(x))
+        return cast("Tensor", self.block(x).add_(self.shortcut(x)))
 
 
 class ResidualUnit(Residual):

@@ -80,7 +80,7 @@ class ResidualUnit(nn.Module):
         y = x
         for conv in self.convs:
             y = self.elu(conv(y)) if self.after else conv(self.elu(y))
-        return x + y
+        return y.add_(x)
 
 
 class Down(nn.Module):

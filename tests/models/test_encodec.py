@@ -29,7 +29,10 @@ LENGTHS = {
     "encodec_48khz": (1, 5_000, 48_000, 100_001),
 }
 TIE = 1e-6
-"""Relative margin between the best and the second-best entry below which rounding may choose either."""
+"""Margin between the best and the second-best entry below which rounding may choose either.
+
+It is relative to the numbers that their scores are differences of.
+"""
 
 
 def clip(system: type[Encodec], length: int, seed: int = 0) -> Clip:
@@ -85,7 +88,7 @@ class Pair:
         return np.asarray(audio[0, :, :length].numpy())
 
     def margins(self, audio: Clip, codes: Codes) -> NDArray[np.float32]:
-        """Relative margin ``[K, F]`` between the two best entries of our codebooks."""
+        """Margin ``[K, F]`` between the two best entries of our codebooks; see `TIE`."""
         network, x, found = self.ours._network, torch.tensor(audio.samples)[None], []
         with torch.inference_mode():
             spans = self.ours.spans(audio.length)
@@ -95,7 +98,7 @@ class Pair:
             residual = torch.cat([network.encoder(part) for part in parts], dim=-1).transpose(1, 2)[0]
             for layer in network.quantiser.layers:
                 best, second = layer.scores(residual).topk(2).values.unbind(-1)
-                found.append(((best - second) / second.abs()).numpy())
+                found.append(((best - second) / (second.abs() + residual.pow(2).sum(1))).numpy())
                 residual = residual - layer.decode(layer.encode(residual))
         return np.stack(found)
 
@@ -130,7 +133,7 @@ def test_equal_to_transformers(pair: Pair, which: int) -> None:
         tied = np.logical_or.accumulate(margins[: len(theirs)] < TIE, axis=0)
         differ = (streams(ours) != theirs) & ~tied
         assert not differ.any(), f"{differ.sum()} codes differ; the smallest margin is {margins.min():.1e}"
-        assert tied.mean() < 0.02  # one frame that is tied early on counts for all codebooks after it
+        assert tied.mean() < 0.03  # a frame that is tied early on counts for all codebooks after it
         (decoded,) = pair.ours.decode([replace(ours, streams=tuple(theirs))])
         expected = pair.decode(out, audio.length)
         np.testing.assert_allclose(decoded, expected, rtol=0, atol=1e-5)
