@@ -173,6 +173,19 @@ def _whole(parts: Sequence[Part], task: str) -> Part:
     )
 
 
+def _of_answers(timings: pd.DataFrame) -> dict[str, float]:
+    """How fast a language model answered: seconds for each second of the truth, steps a second, first audio in ms."""
+    known = timings[timings["generate_seconds"].notna()]
+    if not (seconds := fsum(known["generate_seconds"])):
+        return {}
+    facts = {"steps_per_second": fsum(known["tokens"]) / seconds}
+    if (truth := fsum(known["duration"])) > 0:
+        facts["generate_rtf"] = seconds / truth
+    if known["first_audio_seconds"].notna().any():
+        facts["first_audio_ms"] = 1000 * float(known["first_audio_seconds"].mean())
+    return facts
+
+
 def _properties(board: Board) -> dict[tuple[str, str, str], dict[str, float]]:
     """Facts of each (system, point, dataset): rows about the whole corpus, speed and memory.
 
@@ -193,6 +206,7 @@ def _properties(board: Board) -> dict[tuple[str, str, str], dict[str, float]]:
             known = group[group[f"{verb}_seconds"].notna()]
             if (seconds := fsum(known["duration"])) > 0:
                 facts[f"{verb}_rtf"] = fsum(known[f"{verb}_seconds"]) / seconds
+        facts |= _of_answers(group)
         if group["peak_memory_mb"].notna().any():
             facts["peak_memory_mb"] = float(group["peak_memory_mb"].max())
     return found

@@ -28,6 +28,8 @@ SCHEMA = 1
 KEY = ["system", "point", "dataset", "utterance", "metric"]
 OUTCOME = ["value", "weight", "status", "reason", "bits", "header_bits", "duration"]
 TIMING = ["system", "point", "dataset", "utterance", "encode_seconds", "decode_seconds", "duration", "peak_memory_mb"]
+OF_ANSWERS = ["generate_seconds", "first_audio_seconds", "tokens"]
+"""Columns of timings that older runs lack."""
 NAMES = {*KEY, "status", "reason", "signature"}
 """Columns of text that repeats."""
 FACTS = ("schema", "name", "created", "finished", "systems", "datasets", "metrics")
@@ -129,8 +131,10 @@ def _read_timings(folder: Path) -> pd.DataFrame:
 
     path = folder / "timings.parquet"
     if path.exists():
-        return _read_parquet(path, TIMING)
-    return pd.DataFrame({name: pd.Series(dtype="str" if name in NAMES else "float64") for name in TIMING})
+        found = _read_parquet(path, TIMING, optional=OF_ANSWERS)
+        return found.assign(**{name: np.nan for name in OF_ANSWERS if name not in found})
+    columns = [*TIMING, *OF_ANSWERS]
+    return pd.DataFrame({name: pd.Series(dtype="str" if name in NAMES else "float64") for name in columns})
 
 
 def _read_parquet(path: Path, columns: list[str], optional: Sequence[str] = ()) -> pd.DataFrame:
@@ -146,7 +150,7 @@ def _read_parquet(path: Path, columns: list[str], optional: Sequence[str] = ()) 
         names = [name for name in columns if name in NAMES]
         table = pq.read_table(path, columns=wanted, read_dictionary=names)
         for k, name in enumerate(wanted):
-            kind = pa.float64() if name in columns else pa.string()
+            kind = pa.string() if name == "transcript" else pa.float64()
             kind = pa.dictionary(pa.int32(), pa.string()) if name in names else kind
             table = table.set_column(k, name, table.column(name).cast(kind))
         frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, split_blocks=True, self_destruct=True)

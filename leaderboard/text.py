@@ -51,6 +51,9 @@ PROPERTIES = (
     Property("repeatable", "repeats itself", "", lambda value: "yes" if value else "no"),
     Property("encode_rtf", "encode", "RTF", _fixed(3)),
     Property("decode_rtf", "decode", "RTF", _fixed(3)),
+    Property("generate_rtf", "answers", "s a s of truth", _fixed(3)),
+    Property("first_audio_ms", "first audio", "ms", _fixed(0)),
+    Property("steps_per_second", "steps", "Hz", _fixed(1)),
     Property("peak_memory_mb", "memory", "MB", _fixed(0)),
 )
 

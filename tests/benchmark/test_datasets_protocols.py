@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -12,6 +15,9 @@ import soundfile
 from codecbench.benchmark.asking import prompt_of, request_of
 from codecbench.benchmark.datasets.base import Asked, Dataset, Utterance
 from codecbench.benchmark.datasets.registry import open_dataset
+from codecbench.benchmark.keys import Keys
+from codecbench.benchmark.plan import Plan
+from codecbench.metrics.base import Alignment
 from codecbench.models.registry import find
 from codecbench.recording import DataError
 
@@ -142,3 +148,24 @@ def test_the_list_of_seed_tts(tmp_path: Path, language: str) -> None:
     (folder / "meta.lst").write_text("u3|words|prompt-wavs/p1.wav|say it\n")
     with pytest.raises(DataError, match=r"1 recordings are missing: .*u3.wav"):
         open_dataset(f"seed-tts-eval:{folder}")
+
+
+def test_a_crop_beyond_its_recording_is_an_error(librispeech: Path) -> None:
+    dataset = open_dataset(f"librispeech-valle:{librispeech}")
+    utterance = dataset.utterances[0]
+    assert utterance.asked
+    late = replace(utterance, asked=replace(utterance.asked, prompt_start=99.0))
+    with pytest.raises(DataError, match=r"begins at 99.0 s, after its recording's end"):
+        prompt_of(dataset, late, dataset.load(late))
+
+
+def test_what_an_output_is_worth_depends_on_the_prompt(librispeech: Path) -> None:
+    """The ceiling is the truth, whatever was asked; its similarity to the prompt is not."""
+    dataset = open_dataset(f"librispeech-valle:{librispeech}")
+    planned = SimpleNamespace(
+        name="list", dataset=dataset, checked=[SimpleNamespace(digest="the truth") for _ in dataset.utterances]
+    )
+    keys = Keys(cast("Plan", SimpleNamespace(datasets={"list": planned}, systems={})))
+    first, second = dataset.utterances[:2]
+    found = [keys.values("list", utterance.id, "an output", Alignment()) for utterance in (first, first, second)]
+    assert found[0] == found[1] != found[2]

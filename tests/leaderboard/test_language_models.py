@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from codecbench.leaderboard.aggregate import aggregate
@@ -135,6 +136,26 @@ def test_requests_that_record_bits_get_no_bitrate(make_run: MakeRun) -> None:
     rows = [row for section in aggregate(board).sections if section.task for row in section.rows]
     assert len(rows) > 10
     assert {row.kbps for row in rows} == {None}
+
+
+def test_speed_of_answers_is_a_property(run: Path) -> None:
+    def timing(**facts: Any) -> dict[str, Any]:
+        return {"point": "base", "dataset": "speak_en", "encode_seconds": None, "decode_seconds": None,
+                "peak_memory_mb": 100.0, "duration": 2.0, "generate_seconds": None, "first_audio_seconds": None,
+                "tokens": None, **facts}  # fmt: skip
+
+    rows = [
+        timing(system="large_lm", utterance="req00", generate_seconds=3.0, first_audio_seconds=0.2, tokens=50),
+        timing(system="large_lm", utterance="req01", generate_seconds=1.0, tokens=150),
+        timing(system="ceiling", utterance="req00", encode_seconds=1.0, decode_seconds=2.0),
+    ]
+    pd.DataFrame(rows).to_parquet(run / "timings.parquet", index=False)
+    (section,) = [s for s in aggregate(read_runs([run])).sections if s.dataset == "speak_en"]
+    facts = {row.system: row.properties for row in section.rows}
+    found = {name: facts["large_lm"][name] for name in ("generate_rtf", "first_audio_ms", "steps_per_second")}
+    assert found == pytest.approx({"generate_rtf": 1.0, "first_audio_ms": 200.0, "steps_per_second": 50.0})
+    assert (facts["ceiling"]["encode_rtf"], "steps_per_second" in facts["ceiling"]) == (0.5, False)
+    assert "first audio" in render(read_runs([run]))
 
 
 def text_of(path: Path) -> str:
