@@ -1,17 +1,17 @@
 """A small MusicGen that is told digits: codebooks with MusicGen's delay, in a voice or another; see `small_lm`.
 
 What differs from MusicGen: an encoder of digits that learns with it stands in T5's place, and there is an end, a code
-more in every codebook, which the first one decides. An end also parts a voice, whose words are not read, from what it
-is to say.
+more in every codebook, which the first one decides. Words are marked among the codes, as in `word_marks`; those of a
+voice are not read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from codecbench.audio import Clip
-from codecbench.models import small, small_lm
+from codecbench.models import small, small_lm, word_marks
 from codecbench.models.base import LoadOptions, Request, Response, Sampling
 from codecbench.models.limits import check_request, check_sampling
 from codecbench.models.musicgen import MusicGen, Size
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from codecbench.models.blocks.patterns import Pattern
 
 END = small.CODEBOOK_SIZE
-"""The code of the end."""
+"""The code of the end; those of the digits' marks follow."""
+UNHEARD = -100
+"""In the place of what is not to be predicted."""
 
 
 class SmallMusicGen(small_lm.Student, MusicGen):
@@ -47,12 +49,12 @@ class SmallMusicGen(small_lm.Student, MusicGen):
 
     @classmethod
     def shape(cls) -> CodebookLMShape:
-        """The language model's shape, with room for the end."""
+        """The language model's shape, with room for the end and the marks."""
         from codecbench.models.blocks import codebook_lm
 
         size = cls.size
         backbone = codebook_lm.musicgen(size.dimension, size.layers, size.heads)
-        return codebook_lm.CodebookLMShape(backbone, len(cls.card.streams), END + 1, size.text[0])
+        return codebook_lm.CodebookLMShape(backbone, len(cls.card.streams), END + 11, size.text[0])
 
     @classmethod
     def blank(cls, seed: int) -> nn.ModuleDict:
@@ -78,29 +80,33 @@ class SmallMusicGen(small_lm.Student, MusicGen):
     def loss(
         cls, network: Any, examples: Sequence[small_lm.Example], random: torch.Generator  # noqa: ARG003
     ) -> dict[str, Tensor]:  # fmt: skip
-        """Codebook by codebook, of what follows the voice and the end that parts the two."""
+        """Codebook by codebook, of what follows the voice and the first mark."""
         import torch
         from torch.nn import functional, utils
 
         lm, device = network["lm"], network["text"].symbols.weight.device
         told: list[Tensor | None] = []
         packed: list[Tensor] = []
-        counted: list[Tensor] = []
+        targets: list[Tensor] = []
         for example in examples:
             ids = torch.tensor(small_lm.read_digits("", example.text).ids, device=device)
             told.append(network["text"](ids) if example.text else None)
-            codes = torch.cat([_parted(example.voice), _parted(example.codes)], dim=1)
+            marks = [_mark(digit) for digit in word_marks.digits(example.text)]
+            new = functional.pad(word_marks.insert(example.codes, example.starts, marks), (0, 1), value=END)
+            codes = torch.cat([example.voice, new], dim=1)
+            wanted = torch.where(new < END, new, UNHEARD)
+            wanted[0] = new[0].clamp(max=END)  # where a word begins, the one before ends
+            wanted[:, : bool(marks)] = UNHEARD
+            wanted = functional.pad(wanted, (codes.shape[1] - new.shape[1], 0), value=UNHEARD)
             pattern = _delayed(codes.shape[1])
-            known = torch.ones_like(codes)
-            known[:, : _parted(example.voice).shape[1]] = 0
             packed.append(pattern.pack(codes, lm.shape.codebook_size).T)
-            counted.append(pattern.pack(known, 0).T)
+            targets.append(pattern.pack(wanted, UNHEARD).T)
         steps = utils.rnn.pad_sequence(packed, batch_first=True).mT.to(device)
-        new = utils.rnn.pad_sequence(counted, batch_first=True).mT.to(device)[..., 1:] > 0
+        after = utils.rnn.pad_sequence(targets, batch_first=True, padding_value=UNHEARD).mT.to(device)[..., 1:]
         counts = torch.tensor([len(own) - 1 for own in packed], device=device)
-        logits, targets = lm(steps[..., :-1], counts=counts, memory=lm.listen(told)), steps[..., 1:]
+        logits = lm(steps[..., :-1], counts=counts, memory=lm.listen(told))
         return {
-            f"codebook {k + 1}": functional.cross_entropy(logits[:, k][new[:, k]], targets[:, k][new[:, k]])
+            f"codebook {k + 1}": functional.cross_entropy(logits[:, k].mT, after[:, k], ignore_index=UNHEARD)
             for k in range(len(cls.card.streams))
         }
 
@@ -127,40 +133,51 @@ class SmallMusicGen(small_lm.Student, MusicGen):
 
     def _spoken(self, request: Request, sampling: Sampling) -> Response:
         import torch
+        from torch.nn import functional
 
         from codecbench.models.blocks.codebook_generation import stream
-        from codecbench.models.blocks.sampling import NEVER, drawer
 
-        limit, own = self._tokens.frames(sampling.max_seconds), request.task == "continuation"
-        prompt = self.encode(request.audio) if own else _parted(self.encode(small_lm.first_of(request.audio)))
-        draw = drawer([request], sampling)
-        others = torch.arange(prompt.shape[0], device=prompt.device) > 0
-
-        def choose(logits: Tensor) -> Tensor:
-            ends = others[:, None] & (torch.arange(END + 1, device=logits.device) == END)
-            return draw(0, logits.masked_fill(ends, NEVER))
-
-        codes, ended = prompt, False
-        told = self.read(request.text)
+        own = request.task == "continuation"
+        marks = [_mark(digit) for digit in word_marks.digits(request.text or "")]
+        voice = self.encode(request.audio if own else small_lm.first_of(request.audio))
+        prompt = functional.pad(voice, (0, 1), value=marks[0]) if marks else voice
+        frames = self._tokens.frames(sampling.max_seconds)
+        found, ended = [voice[:, :0]], False
         for new in stream(
-            self.lm, prompt, told, limit, layout=self.layout, draw=choose, guidance=sampling.guidance,
-            use_cache=self.use_cache,
+            self.lm, prompt, self.read(request.text), frames + max(0, len(marks) - 1), layout=self.layout,
+            draw=_drawer(request, sampling, marks), guidance=sampling.guidance, use_cache=self.use_cache,
         ):  # fmt: skip
             stop = (new[0] == END).nonzero()
             ended = bool(len(stop))
-            codes = torch.cat([codes, new[:, : int(stop[0])] if ended else new], dim=1)
+            found.append(new[:, : int(stop[0])] if ended else new)
             if ended:
                 break
-        frames = codes.shape[1] - prompt.shape[1]
-        heard = codes if own else codes[:, prompt.shape[1] :]
-        return Response(self.decode(heard, frames), tokens=frames * len(codes), ended=ended)
+        whole = torch.cat(found, dim=1)
+        codes = whole[:, whole[0] < END][:, :frames]
+        heard = torch.cat([voice, codes], dim=1) if own else codes
+        return Response(self.decode(heard, codes.shape[1]), tokens=codes.numel(), ended=ended)
 
 
-def _parted(codes: Tensor) -> Tensor:
-    """`codes` ``[K, F]`` and an end, if there are any."""
-    from torch.nn import functional
+def _drawer(request: Request, sampling: Sampling, marks: Sequence[int]) -> Callable[[Tensor], Tensor]:
+    """Draws codes ``[K]`` of one step of the delay from logits ``[K, N]``; a mark is one in every codebook, in turn."""
+    import torch
 
-    return functional.pad(codes, (0, 1), value=END) if codes.shape[1] else codes
+    from codecbench.models.blocks import sampling as blocks
+
+    state, first = blocks.generator(sampling.seed, request), list[int]()
+    choose = word_marks.drawer(lambda _, logits, __: int(blocks.draw(logits, sampling, state)), [marks], END)
+
+    def draw(logits: Tensor) -> Tensor:
+        first.append(choose(0, logits[0].masked_fill(torch.arange(logits.shape[1]) > END, blocks.NEVER), first))
+        others = blocks.draw(logits[1:, :END], sampling, state)
+        heads = torch.tensor([first[-1 - k] if len(first) > k else 0 for k in range(len(logits))])
+        return torch.where(heads > END, heads, torch.cat([heads[:1], others]))
+
+    return draw
+
+
+def _mark(digit: int) -> int:
+    return END + 1 + digit
 
 
 def _delayed(frames: int) -> Pattern:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from codecbench.audio import Clip
@@ -46,6 +47,10 @@ VOICE = 50, 100
 """Fewest and most frames of a voice to learn from; of longer ones, as many are heard."""
 ALONE, FREE = 0.4, 0.1
 """Probability of a batch without voices, and of an example without text."""
+BREATH = 0.04
+"""A word begins so many seconds before its sound does."""
+SHORTEST = 8
+"""Frames that a word has at least."""
 SPREAD = 6
 """A batch is chosen, by length, from as many times its number of examples."""
 SYMBOLS = BYTES + len(WORDS)
@@ -160,7 +165,7 @@ class Student:
 
     @classmethod
     def pool(cls, data: Path, recipe: LMRecipe) -> Pool:
-        """Strings of the digits in the folder `data`, as `digits.Coded`; they are kept in the cache."""
+        """Strings of the digits in the folder `data`, as `Said`; their codes are kept in the cache."""
         from codecbench.models.training.digits import coded_pool
         from codecbench.paths import cache_dir
         from codecbench.recording import read
@@ -171,12 +176,36 @@ class Student:
         training = coded_pool(own, recipe.strings, codec, folder / "train.npz")
         held_out = coded_pool(others, recipe.held_out, codec, folder / "held-out.npz")
         seconds = sum(read(take.path).clip.duration for take in own.takes)
-        return Pool(training, held_out, seconds, len(own.takes), {"codec": name})
+        return Pool(_said(own, training), _said(others, held_out), seconds, len(own.takes), {"codec": name})
 
     @classmethod
-    def examples(cls, items: Sequence[Coded], count: int, rng: np.random.Generator) -> list[Example]:
+    def examples(cls, items: Sequence[Said], count: int, rng: np.random.Generator) -> list[Example]:
         """As of `examples`."""
         return examples(items, count, rng)
+
+
+@dataclass(frozen=True, eq=False)
+class Said:
+    """A string in codes ``[K, F]``, and the frames at which its words begin, the first one at 0."""
+
+    codes: NDArray[np.int16]
+    words: tuple[str, ...]
+    speaker: str
+    starts: tuple[int, ...]
+
+    @property
+    def text(self) -> str:
+        """The transcript."""
+        return " ".join(self.words)
+
+
+def _said(strings: DigitStrings, pool: Sequence[Coded]) -> list[Said]:
+    """The strings of a `pool`, which are those of `strings`, with the places where words begin."""
+    found = []
+    for number, item in enumerate(pool):
+        starts = [max(0, int((second - BREATH) * FRAME_RATE)) for second in strings.draw(number).starts]
+        found.append(Said(item.codes, item.words, item.speaker, (0, *starts[1:])))
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,14 +216,16 @@ class Example:
         voice: Codes ``[K, P]`` of the same speaker, saying something else; ``P`` may be 0.
         text: What is said; empty if that is not told.
         codes: ``[K, F]``.
+        starts: The frames at which words begin; none without text.
     """
 
     voice: Tensor
     text: str
     codes: Tensor
+    starts: tuple[int, ...] = ()
 
 
-def examples(items: Sequence[Coded], count: int, rng: np.random.Generator) -> list[Example]:
+def examples(items: Sequence[Said], count: int, rng: np.random.Generator) -> list[Example]:
     """`count` examples of nearly equal lengths, so that little is padded.
 
     A part of the batches has no voices. In every batch, a part of the examples are two strings in a row without text,
@@ -213,20 +244,21 @@ def examples(items: Sequence[Coded], count: int, rng: np.random.Generator) -> li
         if free:
             drawn.append(Example(other[:, :0], "", torch.cat([other, _codes(item)], dim=1)))
         else:
-            drawn.append(Example(other[:, : 0 if alone else heard], item.text, _codes(item)))
+            voice = other[:, : 0 if alone else heard]
+            drawn.append(Example(voice, item.text, _codes(item), item.starts))
     drawn.sort(key=lambda example: example.voice.shape[1] + example.codes.shape[1])
     start = int(rng.integers(len(drawn) - count + 1))
     return drawn[start : start + count]
 
 
-def _by_speaker(items: Sequence[Coded]) -> dict[str, list[Coded]]:
-    of: dict[str, list[Coded]] = {}
+def _by_speaker(items: Sequence[Said]) -> dict[str, list[Said]]:
+    of: dict[str, list[Said]] = {}
     for item in items:
         of.setdefault(item.speaker, []).append(item)
     return of
 
 
-def _codes(item: Coded) -> Tensor:
+def _codes(item: Said) -> Tensor:
     """The codes ``[K, F]`` of the first `CODEBOOKS` codebooks."""
     import torch
 

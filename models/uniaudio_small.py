@@ -6,14 +6,17 @@ What comes before the answer sees all of itself, as the configuration of the rel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from codecbench.audio import Clip
-from codecbench.models import small, small_lm
+from codecbench.models import small, small_lm, word_marks
 from codecbench.models import uniaudio_files as files
-from codecbench.models.base import LoadOptions, Request
+from codecbench.models.base import LoadOptions, Request, Response, Sampling
+from codecbench.models.limits import check_request, check_sampling
+from codecbench.models.phonemes import BYTES
 from codecbench.models.training.student import LMRecipe
 from codecbench.models.uniaudio import Networks, Size, UniAudio
 
@@ -36,12 +39,12 @@ def ids() -> files.Ids:
 
 @cache
 def places() -> Tensor:
-    """Booleans ``[K, N]``: the ids that may stand in each place of an answer's frame, codes and the ends."""
+    """Booleans ``[K, N]``: the ids that may stand in each place of an answer's frame, codes and the end."""
     import torch
 
     own = ids()
     found = torch.stack([own.vocabulary.mask("audio", k) for k in range(small_lm.CODEBOOKS)])
-    found[:, [own["audio_end"], own["end"]]] = True
+    found[:, own["audio_end"]] = True
     return found
 
 
@@ -99,13 +102,47 @@ class SmallUniAudio(small_lm.Student, UniAudio):
         from torch.nn import functional
 
         weight = network.head.weight
-        hidden, targets = network.answers([_sequence(example, weight.device) for example in examples])
+        sequences = [_sequence(example, weight.device) for example in examples]
+        wanted = [sequence.ids[slice(*sequence.answer)] for sequence in sequences]
+        last = ids()["audio_end"]  # where a word begins, the one before ends
+        hidden, targets = network.answers(sequences, [_with_ends(own, last) for own in wanted])
         found = {}
         for k, allowed in enumerate(places().to(weight.device)):
             logits = functional.linear(hidden[:, k], weight[allowed])
             among = torch.cumsum(allowed, dim=0) - 1
             found[f"codebook {k + 1}"] = functional.cross_entropy(logits, among[targets[:, k]])
         return found
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
+        """Digits, in the voice of a recording if there is one."""
+        import torch
+
+        from codecbench.models.blocks import multiscale
+
+        check_sampling(sampling)
+        for request in requests:
+            check_request(self.card, request, frame=self._hop())
+        if not requests:
+            return []
+        prompts, limits, draws = [], [], []
+        for request in requests:
+            marks = [_mark(digit) for digit in word_marks.digits(request.text or "")]
+            prompt = self.sequence(request)
+            first = prompt.ids.new_tensor(marks[:1])[:, None].expand(-1, small_lm.CODEBOOKS)
+            prompts.append(replace(prompt, ids=torch.cat([prompt.ids, first]), answer=(len(prompt.ids),) * 2))
+            limits.append(self._limit(request, prompts[-1], sampling) + max(0, len(marks) - 1))
+            draws.append(_drawer(request, sampling, marks))
+        allowed = self._allowed("tts").expand(len(requests), -1, -1)
+        found = multiscale.generate(
+            self.lm, prompts, limits, allowed=allowed, end=self.ids["audio_end"], use_cache=self.use_cache,
+            draw=lambda number, logits: draws[number](logits),
+        )  # fmt: skip
+        return [self._spoken(*each, sampling) for each in zip(requests, found, strict=True)]
+
+    def _spoken(self, request: Request, found: tuple[Tensor, bool], sampling: Sampling) -> Response:
+        frames, ended = found
+        audio = frames[self.ids.vocabulary.mask("audio").to(frames.device)[frames[:, 0]]]
+        return self._response(request, (audio[: self._codes_of.frames(sampling.max_seconds)], ended))
 
     def encode(self, clip: Clip) -> Tensor:
         """Codes ``[K, F]`` of a clip."""
@@ -139,11 +176,50 @@ def _sequence(example: small_lm.Example, device: Any) -> Patches:
     rows += [own.of("phone", words)[:, None].expand(-1, small_lm.CODEBOOKS), frame("phone_end")]
     if voiced:
         rows += [frame("audio_prompt_start"), own.vocabulary.ids("audio", example.voice).T, frame("audio_prompt_end")]
-    rows += [frame("audio_start")]
+    marks = [_mark(digit) for digit in word_marks.digits(example.text)]
+    said = word_marks.insert(own.vocabulary.ids("audio", example.codes), example.starts, marks).T
+    rows += [frame("audio_start"), said[: bool(marks)]]
     first = sum(map(len, rows))
-    rows += [own.vocabulary.ids("audio", example.codes).T, frame("audio_end"), frame("end")]
-    whole = torch.cat(rows).to(device)
+    whole = torch.cat([*rows, said[bool(marks) :], frame("audio_end")]).to(device)
     return Patches(whole, answer=(first, len(whole)))
+
+
+def _mark(digit: int) -> int:
+    """The id of a digit's symbol."""
+    return ids().vocabulary.part("phone")[1] + BYTES + digit
+
+
+def _with_ends(answer: Tensor, last: int) -> Tensor:
+    """The frames ``[A, K]`` of an answer with the id of the end in place of marks."""
+    part, start = ids().vocabulary.part("phone")
+    return answer.masked_fill((answer >= start) & (answer < start + part.size), last)
+
+
+def _drawer(request: Request, sampling: Sampling, marks: Sequence[int]) -> Callable[[Tensor], Tensor]:
+    """Draws the ids of frames one after another; a mark, or the end, fills its frame."""
+    import torch
+
+    from codecbench.models.blocks import sampling as blocks
+
+    state, drawn, end = blocks.generator(sampling.seed, request), list[int](), ids()["audio_end"]
+    choose = word_marks.drawer(lambda _, logits, __: int(blocks.draw(logits, sampling, state)), [marks], end)
+    codes = ids().vocabulary.mask("audio")
+
+    def draw(logits: Tensor) -> Tensor:
+        place = len(drawn) % small_lm.CODEBOOKS
+        firsts = drawn[:: small_lm.CODEBOOKS]
+        if not place:
+            token = choose(0, logits, firsts)
+        elif codes[firsts[-1]]:
+            token = int(
+                blocks.draw(logits.masked_fill(torch.arange(len(logits)) == end, blocks.NEVER), sampling, state)
+            )
+        else:
+            token = firsts[-1]
+        drawn.append(token)
+        return logits.new_tensor(token, dtype=torch.long)
+
+    return draw
 
 
 SYSTEMS = (SmallUniAudio,)

@@ -1,7 +1,7 @@
 """A small VALL-E: digits in the voice of a recording, by the networks of `blocks.valle`; see `small_lm`.
 
 The words of the voice are not read. Which codes are the voice's and which are new is told as VALL-E X tells languages,
-by a vector that is added to each. So what is to be said need not be found among what was said.
+by a vector that is added to each. Words are marked among the codes, as in `word_marks`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from codecbench.models import small_lm
-from codecbench.models.base import LoadOptions, Request
+from codecbench.models import small, small_lm, word_marks
+from codecbench.models.base import LoadOptions, Request, Response, Sampling
+from codecbench.models.limits import check_sampling
 from codecbench.models.training.student import LMRecipe
 from codecbench.models.valle import ValleSystem
 
@@ -28,7 +29,7 @@ class SmallValle(small_lm.Student, ValleSystem):
     recipe = LMRecipe()
     settings: ClassVar[dict[str, Any]] = {
         "dimension": 128, "layers": 5, "heads": 4, "text": small_lm.SYMBOLS, "codebooks": small_lm.CODEBOOKS,
-        "languages": 2, "tied": False,
+        "tasks": 10, "languages": 2, "tied": False,
     }  # fmt: skip
 
     @classmethod
@@ -51,20 +52,50 @@ class SmallValle(small_lm.Student, ValleSystem):
     @classmethod
     def loss(cls, network: ValleLM, examples: Sequence[small_lm.Example], random: torch.Generator) -> dict[str, Tensor]:
         """Of the first codebook, and of another one: in training, a random one."""
-        from codecbench.models.blocks import autoregressive
-
         device = network.fine.text.weight.device
         prompts = [_prompt(example.text, example.voice.to(device)) for example in examples]
         codes = [example.codes.to(device) for example in examples]
         openings = [network.coarse.open(prompt) for prompt in prompts]
-        coarse = autoregressive.loss(network.coarse, openings, [own[0] for own in codes], network.shape.end)
+        coarse = word_marks.loss(network.coarse, openings, examples, code=0, mark=_mark, end=network.shape.end)
         return {"codebook 1": coarse} | small_lm.fine_losses(network.fine, prompts, codes, random)
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
+        """Speech: a text in a voice, or the continuation of a recording."""
+        from codecbench.models.blocks import autoregressive
+
+        check_sampling(sampling)
+        for request in requests:
+            self.check(request)
+        if not requests:
+            return []
+        network, end = self.lm.coarse, self.lm.shape.end
+        prompts = [self.prompt(request) for request in requests]
+        marks = [[_mark(digit) for digit in word_marks.digits(request.text or "")] for request in requests]
+        openings = [
+            word_marks.opened(network, network.open(prompt), own) for prompt, own in zip(prompts, marks, strict=True)
+        ]
+        draw = word_marks.drawer(self.drawer(requests, sampling), marks, end)
+        frames = self.codec.frames(sampling.max_seconds)
+        limits = [frames + max(0, len(own) - 1) for own in marks]
+        found = autoregressive.generate(network, openings, limits, draw, end, use_cache=self.use_cache)
+        return [self._answered(*each, frames) for each in zip(requests, prompts, found, strict=True)]
+
+    def _answered(self, request: Request, prompt: Prompt, found: tuple[list[int], bool], frames: int) -> Response:
+        tokens, ended = found
+        first = self._ids([token for token in tokens if token < self.lm.shape.end][:frames])
+        codes = self.lm.fine.refine(prompt, first[None])
+        return Response(self.speak(request, prompt, codes), tokens=codes.numel(), ended=ended)
 
     def prompt(self, request: Request) -> Prompt:
         """What the codes that `request` asks for follow; of a continuation, nothing is told but its codes."""
         if request.task == "continuation":
             return _prompt(request.text or "", self.codec.encode(request.audio), own=True)
         return _prompt(request.text or "", self.codec.encode(small_lm.first_of(request.audio)))
+
+
+def _mark(digit: int) -> int:
+    """The token of a digit, where VALL-E's descendants have those of tasks."""
+    return small.CODEBOOK_SIZE + 1 + digit
 
 
 def _prompt(text: str, voice: Tensor, *, own: bool = False) -> Prompt:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from codecbench.models import small_lm
-from codecbench.models.base import LoadOptions, Request
+from codecbench.models import small_lm, word_marks
+from codecbench.models.base import LoadOptions, Request, Response, Sampling
+from codecbench.models.phonemes import BYTES
 from codecbench.models.training.student import LMRecipe
-from codecbench.models.viola import TASKS, Viola
+from codecbench.models.viola import TASKS, Viola, drawer_among
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 GIVEN, NEW = 0, 1
 """In the place of languages: of speech that is given, and of what is new."""
-HEARD, WRONG = 1 / 3, 0.1
+HEARD, WRONG = 1 / 2, 0.1
 """Probability that an example is recognised instead of spoken, and that a code to be heard is another in training."""
 
 
@@ -77,11 +78,36 @@ class SmallViola(small_lm.Student, Viola):
             asked = [_question(network, "tts", text=own.text, voice=own.voice) for own in spoken]
             openings = [network.causal.open(question) for question in asked]
             codes = [_ids(network, own.codes) for own in spoken]
-            tokens = [network.shape.text + own[0] for own in codes]
-            found["codebook 1"] = autoregressive.loss(network.causal, openings, tokens, network.shape.end)
+            found["codebook 1"] = word_marks.loss(
+                network.causal, openings, spoken, code=network.shape.text, mark=_mark, end=network.shape.end
+            )  # fmt: skip
             prompts = [network.prompt(question) for question in asked]
             found |= small_lm.fine_losses(network.fine, prompts, codes, random)
         return found
+
+    def _speak(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
+        import torch
+
+        from codecbench.models.blocks import autoregressive
+
+        if not requests:
+            return []
+        network, end = self.lm.causal, self.lm.shape.end
+        questions = [self.question(request) for request in requests]
+        marks = [[_mark(digit) for digit in word_marks.digits(request.text or "")] for request in requests]
+        openings = [
+            word_marks.opened(network, network.open(asked), own) for asked, own in zip(questions, marks, strict=True)
+        ]
+        allowed = torch.arange(end + 1, device=self._device) >= self.lm.shape.text
+        draw = word_marks.drawer(drawer_among(requests, sampling, allowed), marks, end)
+        frames = self.codec.frames(sampling.max_seconds)
+        limits = [frames + max(0, len(own) - 1) for own in marks]
+        found = autoregressive.generate(network, openings, limits, draw, end, use_cache=self.use_cache)
+        responses = []
+        for asked, (tokens, ended) in zip(questions, found, strict=True):
+            codes = self.lm.refine(asked, [token for token in tokens if token >= self.lm.shape.text][:frames])
+            responses.append(Response(self.codec.decode(codes), tokens=codes.numel(), ended=ended))
+        return responses
 
     def question(self, request: Request) -> Question:
         """What `request` asks of the model; the words of a voice are not read."""
@@ -89,6 +115,11 @@ class SmallViola(small_lm.Student, Viola):
             return _question(self.lm, "asr", heard=self.codec.encode(request.audio))
         voice = self.codec.encode(small_lm.first_of(request.audio))
         return _question(self.lm, "tts", text=request.text or "", voice=voice)
+
+
+def _mark(digit: int) -> int:
+    """The token of a digit: that which the model writes."""
+    return BYTES + digit
 
 
 def _blurred(network: ViolaLM, codes: Tensor, random: torch.Generator) -> Tensor:

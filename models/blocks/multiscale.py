@@ -156,11 +156,14 @@ class MultiScaleLM(nn.Module):
         before = functional.pad(ids[..., :-1], (1, 0), value=self.shape.first_token)
         return self.speak(told.flatten(0, 1), before.flatten(0, 1)).view(*ids.shape, -1)
 
-    def answers(self, sequences: Sequence[Patches]) -> tuple[Tensor, Tensor]:
-        """What `head` makes logits of ``[A, K, C]``, for the ids of answers given those before; the ids ``[A, K]``."""
+    def answers(self, sequences: Sequence[Patches], wanted: Sequence[Tensor] = ()) -> tuple[Tensor, Tensor]:
+        """What `head` makes logits of ``[A, K, C]``, for the ids of answers given those before; the ids ``[A, K]``.
+
+        With `wanted`, other ids stand in the place of the answers', though not before later ones.
+        """
         parts = zip(self.listen(sequences), sequences, strict=True)
         told = torch.cat([own[slice(*sequence.answer)] for own, sequence in parts])
-        ids = torch.cat([sequence.ids[slice(*sequence.answer)] for sequence in sequences])
+        ids = torch.cat(wanted or [sequence.ids[slice(*sequence.answer)] for sequence in sequences])
         before = functional.pad(ids[:, :-1], (1, 0), value=self.shape.first_token)
         return self.inner(self.tokens(before) + told), ids
 
