@@ -243,7 +243,7 @@ def write(strings: DigitStrings, count: int, folder: Path) -> None:
 def coded_pool(strings: DigitStrings, count: int, codec: Codec, path: Path) -> list[Coded]:
     """The first `count` strings in the codes of `codec` at its richest point, kept in the ``.npz`` file at `path`.
 
-    A file of the same strings and codec is read, any other is made anew.
+    A file of the same strings and codec is read, any other is made anew. `codec` has this package's weights.
     """
     asked = json.dumps(_pool_identity(strings, count, codec))
     if path.is_file():
