@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 
 from codecbench.audio import Audio, Clip
 from codecbench.errors import CodecbenchError, InvalidSystem, UsageError
-from codecbench.models import small, small_lm
+from codecbench.models import small, small_lm, word_marks
 from codecbench.models.base import LoadOptions, Request, Sampling
 from codecbench.models.musicgen_small import SmallMusicGen
-from codecbench.models.training.digits import WORDS, Coded
+from codecbench.models.training.digits import WORDS
 from codecbench.models.training.lm import LMTrainer
 from codecbench.models.training.loop import Progress, recipe_of, students, train
 from codecbench.models.training.recipe import adapted
@@ -32,11 +32,11 @@ SYSTEMS: tuple[Any, ...] = (SmallValle, SmallViola, SmallMusicGen, SmallUniAudio
 QUICK = LMRecipe(steps=20, batch=2, warm_up=2, strings=6, held_out=2, save_every=5, sample_every=10, averaging=0.5)
 
 
-def string(*digits: int, speaker: str = "ada") -> Coded:
+def string(*digits: int, speaker: str = "ada") -> small_lm.Said:
     """A string in which every digit has a code of its own in every codebook, three frames each."""
     row = np.repeat(np.array(digits), 3)
     codes = np.stack([row + 20 * k for k in range(8)]).astype(np.int16)
-    return Coded(codes, tuple(WORDS[digit] for digit in digits), speaker)
+    return small_lm.Said(codes, tuple(WORDS[digit] for digit in digits), speaker, tuple(range(0, len(row), 3)))
 
 
 POOL = Pool([string(1, 2, 3), string(4, 5), string(6, 7, 8, 9)], [string(3, 2), string(5, 4, 6)], 1.0, 3, {})
@@ -145,6 +145,34 @@ def test_random_weights_answer_every_task(system: Any) -> None:
         (answer,) = model.generate([asked], Sampling(max_seconds=0.3))
         assert (answer.text if task == "asr" else answer.audio) is not None
     assert model.loglikelihood([clip])[0].nats < 0
+
+
+def test_marks_stand_before_their_words() -> None:
+    codes = torch.arange(8).repeat(2, 1)
+    assert word_marks.insert(codes, (0, 5), (90, 91)).tolist() == [[90, 0, 1, 2, 3, 4, 91, 5, 6, 7]] * 2
+    assert word_marks.insert(codes, (), ()).equal(codes)
+    assert word_marks.digits("three, hello 4") == [3, 4]
+
+
+def test_the_end_of_a_word_is_the_mark_of_the_next_and_never_early() -> None:
+    end, marks = 5, [11, 12]
+    wishes_to_end = torch.tensor([1.0, 0, 0, 0, 0, 9])
+    choose = word_marks.drawer(lambda _, logits, __: int(logits.argmax()), [marks], end)
+    found: list[int] = []
+    while not found or found[-1] != end:
+        found.append(choose(0, wishes_to_end, found))
+    word = [0] * small_lm.SHORTEST
+    assert found == [*word, 12, *word, end]
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.card.name)
+def test_marks_are_not_heard(system: Any) -> None:
+    """An untrained model says all its words, of as many frames as it likes, and nothing but codes is decoded."""
+    model = system.load(LoadOptions(random_seed=3))
+    (answer,) = model.generate([Request("tts", text="nine nine eight")], Sampling(max_seconds=1))
+    assert answer.audio is not None
+    assert answer.audio.duration <= 1
+    assert answer.tokens % small_lm.CODEBOOKS == 0
 
 
 CARRIED = [system for system in SYSTEMS if system.card.package_weights]
