@@ -163,7 +163,7 @@ class MultiScaleLM(nn.Module):
         """
         parts = zip(self.listen(sequences), sequences, strict=True)
         told = torch.cat([own[slice(*sequence.answer)] for own, sequence in parts])
-        ids = torch.cat(wanted or [sequence.ids[slice(*sequence.answer)] for sequence in sequences])
+        ids = torch.cat(list(wanted) or [sequence.ids[slice(*sequence.answer)] for sequence in sequences])
         before = functional.pad(ids[:, :-1], (1, 0), value=self.shape.first_token)
         return self.inner(self.tokens(before) + told), ids
 

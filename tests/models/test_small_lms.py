@@ -19,6 +19,7 @@ from codecbench.errors import CodecbenchError, InvalidSystem, UsageError
 from codecbench.models import small, small_lm, word_marks
 from codecbench.models.base import LoadOptions, Request, Sampling
 from codecbench.models.musicgen_small import SmallMusicGen
+from codecbench.models.phonemes import BYTES
 from codecbench.models.training.digits import WORDS
 from codecbench.models.training.lm import LMTrainer
 from codecbench.models.training.loop import Progress, recipe_of, students, train
@@ -96,8 +97,9 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_was_not(tmp_path: Path) ->
 
 def test_what_is_no_number_stops_a_training() -> None:
     trainer = LMTrainer(SmallValle, QUICK, POOL, torch.device("cpu"), seed=0)
+    network: Any = trainer.network
     with torch.no_grad():
-        trainer.network.coarse.head.weight.fill_(torch.nan)
+        network.coarse.head.weight.fill_(torch.nan)
     with pytest.raises(CodecbenchError, match="codebook 1 became no number at step 0: set `learning_rate` lower"):
         trainer.advance()
 
@@ -131,7 +133,7 @@ def test_the_pool_is_of_digits_and_holds_takes_out(
 
 
 def test_digits_are_symbols_and_other_words_bytes() -> None:
-    assert small_lm.symbols("Seven, 3") == [small_lm.BYTES + 7, small_lm.BYTES + 3]
+    assert small_lm.symbols("Seven, 3") == [BYTES + 7, BYTES + 3]
     assert small_lm.spelled(small_lm.symbols("one 23")) == "one two three"
     assert small_lm.symbols("hi") == [3 + byte for byte in b"hi "]
 
