@@ -3,8 +3,8 @@
 On a CPU, oneDNN convolves fastest where the channels of a time step lie side by side in memory, and where the weights
 lie in blocks that it chooses. Left to itself, every call on ``[B, C, T]`` reorders the weights, and the signal twice.
 Here the weights are reordered once. Signals keep their shape, but from the first convolution on, time is the slowest
-axis in memory; what stands between convolutions keeps that layout. The operators are those that the CPU backend of
-`torch.compile` calls.
+axis in memory; what stands between convolutions keeps that layout (see `cpu`). The operators are those that the CPU
+backend of `torch.compile` calls.
 
 The products are the same, but summed in another order: outputs differ from the plain modules' by rounding.
 """
