@@ -13,11 +13,11 @@ from codecbench.benchmark import coding, provenance
 from codecbench.benchmark.cache import canonical
 from codecbench.benchmark.datasets.base import asked_of
 from codecbench.benchmark.plan import Plan, PlannedSystem
-from codecbench.download import sha256_of
 from codecbench.metrics import alignment as aligning
 from codecbench.metrics.base import Alignment
 from codecbench.models import registry as models
 from codecbench.models.base import OperatingPoint
+from codecbench.paths import sha256_of
 
 
 class Keys:

@@ -19,13 +19,13 @@ from codecbench.benchmark.isolation.describe import Described, describe
 from codecbench.benchmark.isolation.levels import Level, require
 from codecbench.benchmark.provenance import source_of
 from codecbench.benchmark.sweep import ModelChoice, Sweep
-from codecbench.download import sha256_of
 from codecbench.errors import UsageError
 from codecbench.metrics import registry as metrics
 from codecbench.metrics.base import Status
 from codecbench.models.base import Card, LoadOptions, OperatingPoint, Sampling
 from codecbench.models.compiling import require_compiler
 from codecbench.models.limits import GIVES_TEXT
+from codecbench.paths import sha256_of
 from codecbench.weights import packaged
 
 UNIT_SIZE = 16

@@ -28,9 +28,9 @@ from codecbench.benchmark.dispatch import Death, Message
 from codecbench.benchmark.environment import versions
 from codecbench.benchmark.local import Lifeline, WorkerProcess
 from codecbench.benchmark.plan import Plan, Unit
-from codecbench.download import sha256_of
 from codecbench.errors import InfrastructureError
 from codecbench.models.registry import file_of
+from codecbench.paths import sha256_of
 
 POLL_SECONDS = 0.5
 MOST_MESSAGES = 32

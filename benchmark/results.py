@@ -23,9 +23,9 @@ from codecbench.benchmark.evidence import evidence_rows
 from codecbench.benchmark.plan import Cell, Plan
 from codecbench.benchmark.store import RETRIED, RunStore
 from codecbench.benchmark.tables import writing
-from codecbench.download import sha256_of
 from codecbench.metrics import registry as metrics
 from codecbench.metrics import tokens
+from codecbench.paths import sha256_of
 
 RESULT_COLUMNS = {
     "system": "string", "point": "string", "dataset": "string", "utterance": "string", "metric": "string",

@@ -24,9 +24,8 @@ from codecbench.benchmark.progress import Progress
 from codecbench.benchmark.results import write_results
 from codecbench.benchmark.store import RETRIED, SCHEMA, RunStore, about_system
 from codecbench.benchmark.sweep import Sweep
-from codecbench.download import sha256_of
 from codecbench.metrics import registry as metrics
-from codecbench.paths import cache_dir
+from codecbench.paths import cache_dir, sha256_of
 
 INTERRUPTED = 130
 TOLD = 20

@@ -11,8 +11,7 @@ from typing import Any
 import codecbench
 from codecbench.benchmark import provenance
 from codecbench.benchmark.cache import DiskCache
-from codecbench.download import sha256_of
-from codecbench.paths import cache_dir
+from codecbench.paths import cache_dir, sha256_of
 
 
 class SiteStamp:

@@ -33,9 +33,9 @@ from threading import RLock
 from typing import Any, Literal, Protocol
 
 from codecbench.audio import Audio, resampler_signature
-from codecbench.download import sha256_of
 from codecbench.errors import InfrastructureError, UsageError
 from codecbench.metrics.base import Signal
+from codecbench.paths import sha256_of
 
 RATE = 16_000
 BEAM = 5

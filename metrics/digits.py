@@ -24,11 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codecbench.audio import Audio, resampler_signature
-from codecbench.download import sha256_of
 from codecbench.errors import UsageError
 from codecbench.metrics.base import SPEECH, Failed, Metric, Output, Reference, Score, Signal, Undefined
 from codecbench.metrics.melscale import mel_power
 from codecbench.metrics.recognition import edits
+from codecbench.paths import sha256_of
 from codecbench.weights import load_state, read_state_dict
 
 if TYPE_CHECKING:

@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 
 from codecbench.audio import Audio, resampler_signature
-from codecbench.download import sha256_of
 from codecbench.errors import UsageError
 from codecbench.metrics.base import SPEECH, Metric, Output, Reference, require_sound
 from codecbench.metrics.melscale import mel_power
+from codecbench.paths import sha256_of
 
 RATE = 16_000
 SECONDS = 9.01

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from codecbench import tolerant_torchaudio
-from codecbench.download import sha256_of
 from codecbench.errors import UsageError
+from codecbench.paths import sha256_of
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 

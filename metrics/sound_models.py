@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codecbench.audio import Audio, resampler_signature
-from codecbench.download import sha256_of
 from codecbench.errors import InfrastructureError, UsageError
 from codecbench.metrics import pretrained, vggish
 from codecbench.metrics.base import Signal
+from codecbench.paths import sha256_of
 from codecbench.weights import local_path
 
 Matrix = NDArray[np.float64]

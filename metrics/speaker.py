@@ -31,10 +31,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codecbench.audio import Audio, resampler_signature
-from codecbench.download import sha256_of
 from codecbench.errors import InfrastructureError, UsageError
 from codecbench.metrics.base import SPEECH, Metric, Output, Reference, Signal, require_sound
 from codecbench.metrics.melscale import mel_power
+from codecbench.paths import sha256_of
 from codecbench.tolerant_torchaudio import import_speechbrain
 from codecbench.weights import WeightFile, load_state, local_path, read_state_dict, verify
 

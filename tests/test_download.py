@@ -13,8 +13,9 @@ from threading import Thread
 import pytest
 
 from codecbench import download
-from codecbench.download import fetch, sha256_of
+from codecbench.download import fetch
 from codecbench.errors import InfrastructureError
+from codecbench.paths import sha256_of
 
 BODY = bytes(range(256)) * 4000
 SHA256 = hashlib.sha256(BODY).hexdigest()

@@ -16,9 +16,9 @@ import numpy as np
 
 from codecbench.audio import Clip
 from codecbench.benchmark.datasets.decoders import Decoders
-from codecbench.download import sha256_of
 from codecbench.errors import InfrastructureError, UsageError
 from codecbench.metrics.base import SILENCE_PEAK
+from codecbench.paths import sha256_of
 from codecbench.recording import MAX_DURATION, DataError, printable, read
 
 if TYPE_CHECKING:

@@ -77,7 +77,8 @@ def _lines(path: Path) -> list[str]:
 
 def _fill(url: str, hashes: dict[str, str], folder: Path, subset: str, progress: Progress | None) -> None:
     """Download the archive of `subset`, check it, and unpack it in `folder`."""
-    from codecbench.download import fetch, sha256_of
+    from codecbench.download import fetch
+    from codecbench.paths import sha256_of
 
     address = url.format(subset)
     # Beside the folder, which is emptied when a download is taken up again.

@@ -21,8 +21,8 @@ import numpy as np
 
 from codecbench.benchmark.datasets.base import DatasetCard, Source
 from codecbench.benchmark.datasets.manifest import read_folder
-from codecbench.download import sha256_of
 from codecbench.errors import InfrastructureError
+from codecbench.paths import sha256_of
 from codecbench.recording import read
 
 if TYPE_CHECKING:

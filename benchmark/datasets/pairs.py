@@ -90,7 +90,7 @@ def _pair(name: str, better: Path, worse: Path, *, language: str, pair: str = ""
     return Utterance(printable(name), better, pair, language, transcript=said, asked=asked)
 
 
-def _card(name: str, title: str, url: str, licence: str = "", **facts: tuple[str, ...] | str) -> DatasetCard:
+def _card(name: str, title: str, url: str, licence: str = "not stated", **facts: tuple[str, ...] | str) -> DatasetCard:
     return DatasetCard(name, title, licence, url, protocol="minimal pairs, ties 0.5", **facts)  # type: ignore[arg-type]
 
 
@@ -98,7 +98,7 @@ _VOICES = "Each voice of a pair is an item; intervals draw pairs, which stand in
 _SLM21 = "https://zerospeech.com/tasks/task_4/benchmarks_datasets"
 
 SOURCES = (
-    Source(_card("pairs", "Pairs of recordings, NAME_0 better than NAME_1", ""), read_numbered),
+    Source(_card("pairs", "Pairs of recordings, NAME_0 better than NAME_1", "", "yours"), read_numbered),
     Source(
         _card("storycloze", "Spoken StoryCloze", "https://github.com/slp-rl/SpokenStoryCloze"),
         partial(read_numbered, language="en"),

@@ -265,7 +265,7 @@ def coded_pool(strings: DigitStrings, count: int, codec: Codec, path: Path) -> l
 def _pool_identity(strings: DigitStrings, count: int, codec: Codec) -> dict[str, object]:
     from hashlib import sha256
 
-    from codecbench.download import sha256_of
+    from codecbench.paths import sha256_of
     from codecbench.weights import packaged
 
     weights = codec.card.package_weights

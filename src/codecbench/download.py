@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from codecbench.errors import InfrastructureError
+from codecbench.paths import sha256_of
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that are here, and those of the whole file (None if the server does not say)."""
@@ -54,12 +54,6 @@ def fetch(url: str, target: Path, sha256: str = "", progress: Progress | None = 
     except OSError as error:
         raise InfrastructureError(f"cannot write {target}: {error}") from error
     return digest
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _claim(file: BinaryIO, part: Path) -> None:

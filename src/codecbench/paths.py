@@ -1,5 +1,6 @@
-"""Where downloads and caches live."""
+"""Where downloads and caches live, and what a file is known by."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -13,3 +14,9 @@ def cache_dir(*parts: str) -> Path:
         return Path(own, *parts)
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home, "codecbench", *parts)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

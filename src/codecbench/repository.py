@@ -5,8 +5,8 @@ from __future__ import annotations
 from hashlib import sha256
 from pathlib import Path
 
-from codecbench.download import sha256_of
 from codecbench.errors import InfrastructureError
+from codecbench.paths import sha256_of
 
 UNUSED = ("*.h5", "*.msgpack", "*.onnx", "*.onnx_data", "*.gguf", "flax_model*", "tf_model*", "rust_model*")
 """Weights for other frameworks."""

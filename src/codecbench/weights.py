@@ -86,7 +86,7 @@ def verify(file: WeightFile) -> None:
     Raises:
         InfrastructureError: They differ, or the file cannot be read.
     """
-    from codecbench.download import sha256_of
+    from codecbench.paths import sha256_of
     from codecbench.repository import sha256_of_folder, size_of
 
     path, lock, expected = cache_path(file), _lock(file), _expected(file)

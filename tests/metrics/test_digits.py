@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codecbench.audio import resample
-from codecbench.download import sha256_of
 from codecbench.metrics import digits, registry
 from codecbench.metrics.base import Output, Reference, evaluate
 from codecbench.metrics.conformance import signals
 from codecbench.metrics.digits import RATE, collapsed, digits_of, features, network, recognise
+from codecbench.paths import sha256_of
 from codecbench.weights import read_state_dict
 
 METRICS = {metric.name: metric for metric in digits.METRICS}
