@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from codecbench.models import small_lm, word_marks
 from codecbench.models.base import LoadOptions, Request, Response, Sampling
-from codecbench.models.phonemes import BYTES
+from codecbench.models.phonemes import BYTES, FIRST_BYTE
 from codecbench.models.training.student import LMRecipe
 from codecbench.models.viola import TASKS, Viola, drawer_among
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from codecbench.models.blocks.autoregressive import Opening
     from codecbench.models.blocks.viola import Question, ViolaLM
 
 GIVEN, NEW = 0, 1
@@ -62,8 +63,6 @@ class SmallViola(small_lm.Student, Viola):
         """Of the words where speech is heard; else of the first codebook, and of another one."""
         import torch
 
-        from codecbench.models.blocks import autoregressive
-
         heard, spoken = list[small_lm.Example](), list[small_lm.Example]()
         for example in examples:
             written = example.text and float(torch.rand((), generator=random)) < HEARD
@@ -72,8 +71,7 @@ class SmallViola(small_lm.Student, Viola):
         if heard:
             asked = [_question(network, "asr", heard=_blurred(network, own.codes, random)) for own in heard]
             openings = [network.causal.open(question) for question in asked]
-            words = [_ids(network, small_lm.symbols(own.text)) for own in heard]
-            found["text"] = autoregressive.loss(network.causal, openings, words, network.shape.end)
+            found |= _text_losses(network, openings, heard)
         if spoken:
             asked = [_question(network, "tts", text=own.text, voice=own.voice) for own in spoken]
             openings = [network.causal.open(question) for question in asked]
@@ -115,6 +113,50 @@ class SmallViola(small_lm.Student, Viola):
             return _question(self.lm, "asr", heard=self.codec.encode(request.audio))
         voice = self.codec.encode(small_lm.first_of(request.audio))
         return _question(self.lm, "tts", text=request.text or "", voice=voice)
+
+
+def _text_losses(
+    network: ViolaLM, openings: Sequence[Opening], heard: Sequence[small_lm.Example]
+) -> dict[str, Tensor]:  # fmt: skip
+    """Cross-entropies of the words, and of what each frame that is heard knows of its word, as of `_known`."""
+    import torch
+    from torch.nn import functional, utils
+
+    causal, steps, texts, wanted = network.causal, [], [], []
+    for opening, example in zip(openings, heard, strict=True):
+        words = _ids(network, small_lm.symbols(example.text))
+        places = torch.arange(len(words), device=words.device)
+        said = causal.embed(words[None], places[None], opening.manner[None])[0]
+        steps.append(torch.cat([opening.steps, said]))
+        texts.append(functional.pad(words, (0, 1), value=network.shape.end))
+        wanted.append(_known(example).to(words.device))
+    counts = torch.tensor([len(own) for own in steps], device=steps[0].device)
+    hidden = causal.backbone(utils.rnn.pad_sequence(steps, batch_first=True), counts=counts)
+    rows = zip(hidden, counts.tolist(), texts, strict=True)
+    ends = torch.cat([own[count - len(text) : count] for own, count, text in rows])
+    frames = torch.cat([own[: len(known)] for own, known in zip(hidden, wanted, strict=True)])
+    return {
+        "text": functional.cross_entropy(causal.head(ends), torch.cat(texts)),
+        "frames": functional.cross_entropy(causal.head(frames), torch.cat(wanted)),
+    }
+
+
+def _known(example: small_lm.Example) -> Tensor:
+    """For every frame ``[F]`` the symbol of its word's number, and from the middle of the word on that of its digit.
+
+    Where the network must know as much, it finds out which word is the next to be written: it would take far longer
+    to learn that from the words alone.
+    """
+    import torch
+
+    ends = [*example.starts[1:], example.codes.shape[1]]
+    parts = []
+    for number, (digit, start, end) in enumerate(
+        zip(small_lm.symbols(example.text), example.starts, ends, strict=True)
+    ):
+        middle = (start + end) // 2
+        parts += [torch.full((middle - start,), FIRST_BYTE + number), torch.full((end - middle,), digit)]
+    return torch.cat(parts)
 
 
 def _mark(digit: int) -> int:
