@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from codecbench.models.blocks import cpu
 from codecbench.models.blocks.activations import Snake
-from codecbench.models.blocks.conv import fold_weight_norm
+from codecbench.models.blocks.conv import fold_weight_norm, pad
 from codecbench.models.blocks.quantise import EuclideanCodebook
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -74,7 +74,17 @@ class _Conv(nn.Module):
 
 
 class _Conv1d(_Conv, nn.Conv1d):
-    pass
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve `x`; to a single channel by a matrix product, since oneDNN computes sixteen of them."""
+        if self.out_channels > 1 or self.stride != (1,):
+            return super().forward(x)
+        (size,), (padding,), (dilation,) = self.kernel_size, self.padding, self.dilation
+        x = pad(x, int(padding), int(padding), "constant")
+        taps = (self.weight[0].mT @ x).contiguous()  # [B, K, T]: the output sums its diagonals
+        steps = x.shape[-1] - (size - 1) * dilation
+        diagonals = taps.as_strided((len(x), size, steps), (taps.stride(0), taps.stride(1) + dilation, 1))
+        y = diagonals.sum(1, keepdim=True)
+        return y if self.bias is None else y.add_(self.bias)
 
 
 class _Conv2d(_Conv, nn.Conv2d):
