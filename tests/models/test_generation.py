@@ -167,8 +167,13 @@ def test_samples_are_answers_with_seeds_in_turn(name: str, monkeypatch: pytest.M
     request = Request("continuation", audio=noise(0.5, model.card.sample_rate))
     expected = [model.generate([request], replace(SAMPLING, seed=seed))[0] for seed in (3, 4, 5)]
     heard: list[Clip | None] = []
-    encode = model.encode
-    monkeypatch.setattr(model, "encode", lambda clip: (heard.append(clip), encode(clip))[1])
+    encode: Callable[[Clip | None], Tensor] = model.encode
+
+    def listen(clip: Clip | None) -> Tensor:
+        heard.append(clip)
+        return encode(clip)
+
+    monkeypatch.setattr(model, "encode", listen)
     found = model.samples(request, SAMPLING, 3)
     assert len(heard) == 1
     for own, other in zip(found, expected, strict=True):
@@ -275,6 +280,7 @@ def test_what_is_streamed_is_what_is_generated(name: str, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 def test_compiled_layers_give_the_same() -> None:
     network = codebook_lm(64)
     codes = torch.randint(50, (2, 4, 12), generator=torch.Generator().manual_seed(0))

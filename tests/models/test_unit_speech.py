@@ -143,10 +143,11 @@ def test_the_end_ends_one_request_alone() -> None:
     found = generate(model.lm, prompts, 6, allowed=model._allowed, end=2, draw=draw)
     assert [own.tolist() for own in found] == [[51, 52, 2], [51, 52, 53, 54, 55, 56]]
     assert calls == {0: 3, 1: 6}
-    ended = model._respond(torch.tensor([1, 2]), found[0], 100)
-    cut = model._respond(torch.tensor([1, 2]), found[1], 100)
+    asked = Request("continuation", audio=noise(0.1))
+    ended = model._respond(asked, torch.tensor([1, 2]), found[0], 100)
+    cut = model._respond(asked, torch.tensor([1, 2]), found[1], 100)
     assert (ended.ended, ended.tokens, cut.ended, cut.tokens) == (True, 3, False, 6)
-    none = model._respond(torch.tensor([1, 2]), torch.tensor([2]), 100)
+    none = model._respond(asked, torch.tensor([1, 2]), torch.tensor([2]), 100)
     assert (none.ended, none.audio.length) == (True, 0)
 
 
