@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from codecbench import weights
 from codecbench.errors import InvalidSystem
 from codecbench.models import unit_files
-from codecbench.models.base import Card, LoadOptions, Request, Response, Sampling
+from codecbench.models.base import Card, LoadOptions, Request, Response, Sampling, SpeechLM
 from codecbench.models.gslm import END, GSLM, SPECIAL
 from codecbench.models.limits import check_request, check_sampling
 from codecbench.models.unit_speech import Networks
@@ -39,7 +39,7 @@ LONGEST = 16
 def _card(name: str, paper: str) -> Card:
     return replace(
         GSLM.card, name=name, family="SpeechPrompt", tasks=("slu",), weights=(), weights_licence="", unpublished=True,
-        paper=paper, training_data=("Libri-Light (clean, 6 000 h)", "LibriSpeech", "the task's own"),
+        streaming=False, batches=False, paper=paper, training_data=("Libri-Light (clean, 6 000 h)", "LibriSpeech", "the task's own"),
     )  # fmt: skip
 
 
@@ -102,7 +102,11 @@ class SpeechPrompt(GSLM):
         from codecbench.models.blocks.sampling import drawer
 
         draw = drawer(requests, sampling)
-        return [self._answer(b, request, draw) for b, request in enumerate(requests)]
+        return [self._label(b, request, draw) for b, request in enumerate(requests)]
+
+    def samples(self, request: Request, sampling: Sampling, count: int) -> list[Response]:
+        """`count` answers to one request; see `SpeechLM.samples`."""
+        return SpeechLM.samples(self, request, sampling, count)
 
     def heard(self, units: Tensor) -> Tensor:
         """What the prompted model hears of `units` ``[N]``: the start, the units and the separator."""
@@ -111,7 +115,7 @@ class SpeechPrompt(GSLM):
         tokens = self.tokens(units)
         return torch.cat([tokens, tokens.new_tensor([SEPARATOR])])
 
-    def _answer(self, b: int, request: Request, draw: Any) -> Response:
+    def _label(self, b: int, request: Request, draw: Any) -> Response:
         from codecbench.models.blocks.prompts import answer
 
         units = self.encode(request.audio) if request.audio else None

@@ -31,7 +31,7 @@ def _forget_models() -> Iterator[None]:
     yield
     asr.find.cache_clear()
     asr.parts.cache_clear()
-    recognition._parts.cache_clear()
+    recognition.parts_of.cache_clear()
 
 
 # --- counting -------------------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def _call(x: Tensor) -> Any:
 
     steps = x.shape[1]
     return _Call(
-        torch.arange(steps)[None], None, torch.ones(steps, steps).tril().bool()[None, None], None, None, None, None
+        torch.arange(steps)[None], steps, torch.ones(steps, steps).tril().bool()[None, None], None, None, None, None
     )
 
 
