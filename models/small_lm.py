@@ -43,9 +43,9 @@ LENGTHS = (1, 6)
 """Fewest and most digits in a string to learn from."""
 HELD_OUT = range(5, 7)
 """The takes of the training split that are kept from training, to see what it comes to."""
-VOICE = 50, 100
+VOICE = 30, 75
 """Fewest and most frames of a voice to learn from; of longer ones, as many are heard."""
-ALONE, FREE = 0.4, 0.1
+ALONE, FREE = 0.5, 0.1
 """Probability of a batch without voices, and of an example without text."""
 BREATH = 0.04
 """A word begins so many seconds before its sound does."""
@@ -299,13 +299,17 @@ def acquaint_fine(network: FineLM) -> None:
 def fine_losses(
     network: FineLM, prompts: Sequence[Prompt], codes: Sequence[Tensor], random: torch.Generator
 ) -> dict[str, Tensor]:  # fmt: skip
-    """Cross-entropies of `codes` ``[K, F]`` after `prompts`, of all codebooks but the first; in training, of one."""
+    """Cross-entropies of `codes` ``[K, F]`` after `prompts`, of all codebooks but the first.
+
+    In training, of one of them, and of every other example: the first network has more to learn.
+    """
     import torch
     from torch.nn import functional
 
     levels: Sequence[int] = range(1, network.shape.codebooks)
     if network.training:
         levels = [int(torch.randint(1, network.shape.codebooks, (), generator=random))]
+        prompts, codes = prompts[::2], codes[::2]
     return {
         f"codebook {level + 1}": functional.cross_entropy(
             torch.cat(network(prompts, codes, level)), torch.cat([own[level] for own in codes])

@@ -193,7 +193,7 @@ class ValleSystem(SpeechLM):
             end = self.lm.shape.end
             if self.stops_early and int(logits.argmax()) == end:
                 return end
-            if self.repetition_aware:
+            if self.repetition_aware and sampling.temperature and sampling.top_k != 1:  # greedy stays greedy
                 return blocks.draw_repetition_aware(logits, found, sampling, states[number])
             return int(blocks.draw(logits, sampling, states[number]))
 

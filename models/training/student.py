@@ -34,7 +34,7 @@ class LMRecipe:
         save_every, sample_every: Steps between checkpoints, and between scores of what is held out (0: at the end).
     """
 
-    steps: int = 1_100
+    steps: int = 2_000
     batch: int = 8
     learning_rate: float = 2e-3
     warm_up: int = 100
