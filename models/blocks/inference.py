@@ -78,8 +78,8 @@ class _Conv1d(_Conv, nn.Conv1d):
         """Convolve `x`; to a single channel by a matrix product, since oneDNN computes sixteen of them."""
         if self.out_channels > 1 or self.stride != (1,):
             return super().forward(x)
-        (size,), (padding,), (dilation,) = self.kernel_size, self.padding, self.dilation
-        x = pad(x, int(padding), int(padding), "constant")
+        (size,), (dilation,), padding = self.kernel_size, self.dilation, int(self.padding[0])
+        x = pad(x, padding, padding, "constant")
         taps = (self.weight[0].mT @ x).contiguous()  # [B, K, T]: the output sums its diagonals
         steps = x.shape[-1] - (size - 1) * dilation
         diagonals = taps.as_strided((len(x), size, steps), (taps.stride(0), taps.stride(1) + dilation, 1))
