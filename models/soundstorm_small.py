@@ -1,17 +1,17 @@
-"""SoundStorm, small: spoken digits that go on or follow a text, with all codes of a codebook in a few passes.
+"""SoundStorm, small: spoken digits that go on, with all codes of a codebook in a few passes.
 
 The semantic tokens are those of `semantic_small`, 50 a second with repetitions, one a frame of the codec. Half of the
-strings that the first network learns from come with their text. All else is as of `codecbench.models.soundstorm`.
+strings that the first network learns from come with their text; in its short training it did not come to follow it, so
+the model has no task with a text. All else is as of `codecbench.models.soundstorm`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from codecbench.models import semantic_small, small, small_lm
 from codecbench.models.audiolm import Size
-from codecbench.models.base import Request
 from codecbench.models.soundstorm import Conformer, SoundStorm
 from codecbench.models.training.student import LMRecipe
 
@@ -29,7 +29,7 @@ JOINED = 0.3
 class SmallSoundStorm(semantic_small.Staged, SoundStorm):
     """SoundStorm with 3 M parameters."""
 
-    card = small_lm.card("soundstorm-small", "SoundStorm", ("continuation", "tts"), "arXiv:2305.09636")
+    card = small_lm.card("soundstorm-small", "SoundStorm", ("continuation",), "arXiv:2305.09636")
     size = Size(
         dimension=128, layers=3, heads=4, units=semantic_small.UNITS, unit_hop=small.HOP,
         temperatures=(0.8, 0.8, 0.8), deduplicated=False,
@@ -61,14 +61,9 @@ class SmallSoundStorm(semantic_small.Staged, SoundStorm):
         found: dict[str, Tensor] = network.losses(units, codes, random, texts)
         return found
 
-    def told(self, request: Request) -> Mapping[str, Tensor]:
-        """The text to say, its digits as words; before it, what is said in the prompt."""
-        words = (request.transcript if request.audio else None, request.text)
-        return _written(" ".join(part for part in words if part), self._device) if request.task == "tts" else {}
-
 
 def _written(text: str, device: Any) -> dict[str, Tensor]:
-    """`text` as the first network reads it; nothing of none."""
+    """`text`, its digits as words, as the first network reads it; nothing of none."""
     import torch
 
     written = small_lm.spelled(small_lm.symbols(text)).encode()
