@@ -31,10 +31,15 @@ UNHEARD = -100
 """In the place of what is not to be predicted."""
 
 
+SAMPLING = (("temperature", 0.7), ("top_k", 20))
+
+
 class SmallMusicGen(small_lm.Student, MusicGen):
     """MusicGen."""
 
-    card = small_lm.card("musicgen-small-digits", "MusicGen", ("tts", "continuation"), "arXiv:2306.05284")
+    card = small_lm.card(
+        "musicgen-small-digits", "MusicGen", ("tts", "continuation"), "arXiv:2306.05284", sampling=SAMPLING
+    )  # fmt: skip
     recipe = LMRecipe()
     size = Size(128, 5, 4, text=(128, 1, 4))
 
@@ -165,7 +170,7 @@ def _drawer(request: Request, sampling: Sampling, marks: Sequence[int]) -> Calla
     from codecbench.models.blocks import sampling as blocks
 
     state, first = blocks.generator(sampling.seed, request), list[int]()
-    choose = word_marks.drawer(lambda _, logits, __: int(blocks.draw(logits, sampling, state)), [marks], END)
+    choose = word_marks.drawer(word_marks.careful([request], sampling), [marks], END)
 
     def draw(logits: Tensor) -> Tensor:
         first.append(choose(0, logits[0].masked_fill(torch.arange(logits.shape[1]) > END, blocks.NEVER), first))

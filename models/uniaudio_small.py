@@ -48,10 +48,13 @@ def places() -> Tensor:
     return found
 
 
+SAMPLING = (("temperature", 0.7), ("top_k", 20))
+
+
 class SmallUniAudio(small_lm.Student, UniAudio):
     """UniAudio."""
 
-    card = small_lm.card("uniaudio-small", "UniAudio", ("tts",), "arXiv:2310.00704")
+    card = small_lm.card("uniaudio-small", "UniAudio", ("tts",), "arXiv:2310.00704", sampling=SAMPLING)
     recipe = LMRecipe()
     size = Size(144, 4, 4, longest=1000)
     scored: ClassVar[tuple[str, ...]] = ("start", "plain_tts_task", "phone_start", "phone_end", "audio_start")
@@ -202,7 +205,7 @@ def _drawer(request: Request, sampling: Sampling, marks: Sequence[int]) -> Calla
     from codecbench.models.blocks import sampling as blocks
 
     state, drawn, end = blocks.generator(sampling.seed, request), list[int](), ids()["audio_end"]
-    choose = word_marks.drawer(lambda _, logits, __: int(blocks.draw(logits, sampling, state)), [marks], end)
+    choose = word_marks.drawer(word_marks.careful([request], sampling), [marks], end)
     codes = ids().vocabulary.mask("audio")
 
     def draw(logits: Tensor) -> Tensor:

@@ -162,7 +162,7 @@ class Viola(SpeechLM):
             spent.append(sum(response.tokens for response in before))
         questions = [self.question(own) for own in asked]
         allowed = torch.arange(self.lm.shape.end + 1, device=self._device) >= self.lm.shape.text
-        limit, draw = self.codec.frames(sampling.max_seconds), drawer_among(asked, sampling, allowed)
+        limit, draw = self.codec.frames(sampling.max_seconds), _drawer(asked, sampling, allowed)
         found = _tokens(self.lm.causal, questions, limit, draw, use_cache=self.use_cache)
         responses = []
         for question, (tokens, ended), more in zip(questions, found, spent, strict=True):
@@ -190,7 +190,7 @@ def write(
 
     allowed = torch.zeros(network.shape.end + 1, dtype=torch.bool, device=network.head.weight.device)
     allowed[list(script.written)] = allowed[-1] = True
-    found = _tokens(network, questions, longest, drawer_among(requests, sampling, allowed), use_cache=use_cache)
+    found = _tokens(network, questions, longest, _drawer(requests, sampling, allowed), use_cache=use_cache)
     return [Response(text=script.spell(tokens), tokens=len(tokens), ended=ended) for tokens, ended in found]
 
 
@@ -205,7 +205,7 @@ def _tokens(
     return autoregressive.generate(network, openings, limit, draw, network.shape.end, use_cache=use_cache)
 
 
-def drawer_among(requests: Sequence[Request], sampling: Sampling, allowed: Tensor) -> Draw:
+def _drawer(requests: Sequence[Request], sampling: Sampling, allowed: Tensor) -> Draw:
     """A function that draws tokens, of those `allowed` ``[N]``, with a random state for each request."""
     from codecbench.models.blocks.sampling import NEVER, drawer
 

@@ -12,7 +12,7 @@ from codecbench.models import small_lm, word_marks
 from codecbench.models.base import LoadOptions, Request, Response, Sampling
 from codecbench.models.phonemes import BYTES, FIRST_BYTE
 from codecbench.models.training.student import LMRecipe
-from codecbench.models.viola import TASKS, Viola, drawer_among
+from codecbench.models.viola import TASKS, Viola
 
 if TYPE_CHECKING:
     import torch
@@ -27,10 +27,13 @@ HEARD, WRONG = 1 / 2, 0.1
 """Probability that an example is recognised instead of spoken, and that a code to be heard is another in training."""
 
 
+SAMPLING = (("temperature", 0.6), ("top_k", 20))
+
+
 class SmallViola(small_lm.Student, Viola):
     """VioLA."""
 
-    card = small_lm.card("viola-small", "VioLA", ("tts", "asr"), "arXiv:2305.16107")
+    card = small_lm.card("viola-small", "VioLA", ("tts", "asr"), "arXiv:2305.16107", sampling=SAMPLING)
     recipe = LMRecipe()
     script = small_lm.SCRIPT
     longest = 30
@@ -97,7 +100,7 @@ class SmallViola(small_lm.Student, Viola):
             word_marks.opened(network, network.open(asked), own) for asked, own in zip(questions, marks, strict=True)
         ]
         allowed = torch.arange(end + 1, device=self._device) >= self.lm.shape.text
-        draw = word_marks.drawer(drawer_among(requests, sampling, allowed), marks, end)
+        draw = word_marks.drawer(word_marks.careful(requests, sampling, allowed), marks, end)
         frames = self.codec.frames(sampling.max_seconds)
         limits = [frames + max(0, len(own) - 1) for own in marks]
         found = autoregressive.generate(network, openings, limits, draw, end, use_cache=self.use_cache)

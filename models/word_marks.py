@@ -16,6 +16,7 @@ from codecbench.models.small_lm import SHORTEST, symbols
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from codecbench.models.base import Request, Sampling
     from codecbench.models.blocks.autoregressive import Draw, Opening, Speaker
     from codecbench.models.small_lm import Example
 
@@ -81,6 +82,28 @@ def loss(
         wanted.append(functional.pad(own.masked_fill(is_mark, end), (0, 1), value=end))
     found = autoregressive.logits(network, begun, tokens)
     return functional.cross_entropy(torch.cat(found), torch.cat(wanted))
+
+
+def careful(requests: Sequence[Request], sampling: Sampling, among: Tensor | None = None) -> Draw:
+    """Draws as VALL-E 2 does (arXiv:2406.05370), which leaves silence; greedily where `sampling` asks for that.
+
+    Args:
+        requests: Each has a random state of its own.
+        sampling: How.
+        among: Booleans ``[N]``: the tokens that may be drawn; None for all.
+    """
+    from codecbench.models.blocks import sampling as blocks
+
+    states = [blocks.generator(sampling.seed, request) for request in requests]
+
+    def draw(number: int, logits: Tensor, found: Sequence[int]) -> int:
+        if among is not None:
+            logits = logits.masked_fill(~among, blocks.NEVER)
+        if sampling.temperature and sampling.top_k != 1:
+            return blocks.draw_repetition_aware(logits, found, sampling, states[number])
+        return int(blocks.draw(logits, sampling, states[number]))
+
+    return draw
 
 
 def drawer(draw: Draw, marks: Sequence[Sequence[int]], end: int) -> Draw:
