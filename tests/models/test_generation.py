@@ -280,7 +280,8 @@ def test_what_is_streamed_is_what_is_generated(name: str, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.timeout(1200)
+@pytest.mark.filterwarnings("ignore")  # of the compiler itself
 def test_compiled_layers_give_the_same() -> None:
     network = codebook_lm(64)
     codes = torch.randint(50, (2, 4, 12), generator=torch.Generator().manual_seed(0))
