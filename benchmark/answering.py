@@ -29,6 +29,7 @@ from codecbench.models.base import Card, SpeechLM
 
 Row = dict[str, Any]
 
+
 class Answerer:
     """Has requests answered, and makes rows of the answers."""
 

@@ -39,7 +39,8 @@ LONGEST = 16
 def _card(name: str, paper: str) -> Card:
     return replace(
         GSLM.card, name=name, family="SpeechPrompt", tasks=("slu",), weights=(), weights_licence="", unpublished=True,
-        streaming=False, batches=False, paper=paper, training_data=("Libri-Light (clean, 6 000 h)", "LibriSpeech", "the task's own"),
+        streaming=False, batches=False, paper=paper,
+        training_data=("Libri-Light (clean, 6 000 h)", "LibriSpeech", "the task's own"),
     )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ class Interface:
             (alone,) = codec.encode([audio], point)
             assert np.array_equal(np.stack(alone.streams), np.stack(item.streams))
             assert decoded.shape == audio.samples.shape
-            np.testing.assert_allclose(codec.decode([alone])[0], decoded, rtol=0, atol=1e-5)  # sums are rounded otherwise
+            np.testing.assert_allclose(codec.decode([alone])[0], decoded, rtol=0, atol=1e-5)
 
     @staticmethod
     def level_comes_back(codec: Codec, value: float, length: int = 1_000) -> Audio:
