@@ -196,8 +196,8 @@ class Engine(ABC):
 
     def _deadline(self, unit: Unit) -> float:
         """When a worker is ended: an item's time limit; where hosts keep that, it is for metrics, and generous."""
-        batch = self.plan.batch if self.plan.batches(self.plan.systems[unit.system]) else 1
-        patience = (1 + batch) * self.plan.timeout + LOAD_SECONDS if self._hosted(unit) else self.plan.timeout
+        hosted = (1 + self.plan.batch) * self.plan.timeout + LOAD_SECONDS
+        patience = hosted if self._hosted(unit) else self.plan.timeout
         return time.monotonic() + patience
 
     def _condemn(self, system: str, reason: str) -> None:

@@ -21,9 +21,10 @@ ELSEWHERE = {
     "wer", "cer", "dwer", "dcer", "wer_original", "spk_sim", "spk_sim_ecapa",
     "dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "dnsmos_p808",
     "spk_sim_prompt", "spk_sim_contrast", "duration_ratio", "answer_wer", "answer_cer", "bits_per_second",
-    "digit_error_rate", "answer_digit_error_rate",
+    "digit_error_rate", "answer_digit_error_rate", "pair_accuracy", "pair_ties", "auto_bleu", "self_bleu", "vert",
+    "text_perplexity", "prompt_wer", "wer_seedtts", "asr_bleu", "answer_bleu", "fad", "kld", "clap",
 }  # fmt: skip
-"""Metrics that hear with a model, whose own tests give them speech that it understands; and those of answers."""
+"""Metrics that hear with a model, whose own tests give them what it understands; and those of answers."""
 
 
 @pytest.fixture

@@ -220,7 +220,7 @@ def test_the_end_is_the_end(model: Valle, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_repetition_aware_sampling_leaves_a_loop(model: Valle, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, sampling = [Request("tts", text="a")], Sampling(top_k=1)
+    asked, sampling = [Request("tts", text="a")], Sampling(top_p=1e-6)
     logits = torch.zeros(1025)
     logits[5] = 2.0
     assert {model.drawer(asked, sampling)(0, logits, [5] * 10) for _ in range(5)} == {5}
@@ -228,3 +228,5 @@ def test_repetition_aware_sampling_leaves_a_loop(model: Valle, monkeypatch: pyte
     draw = model.drawer(asked, sampling)
     assert len({draw(0, logits, [5] * 10) for _ in range(5)}) > 1
     assert draw(0, logits, [1] * 10) == 5
+    greedy = model.drawer(asked, Sampling(top_k=1))
+    assert {greedy(0, logits, [5] * 10) for _ in range(5)} == {5}
