@@ -142,11 +142,8 @@ def answer(
         first: Also measure how soon a model that streams yields audio.
         truth: Also ask for the likelihood of this clip, at the model's rate and channels.
     """
-    hosted = model if isinstance(model, HostedLM) else None
-    if hosted:
-        hosted.begin_item()
     try:
-        with PeakMemory(hosted.process() if hosted else None) as memory:
+        with _begin(model) as memory:
             started = time.perf_counter()
             (response,) = responses(call(model.generate, [request], sampling), 1)
             seconds = time.perf_counter() - started
@@ -159,13 +156,18 @@ def answer(
     return with_likelihood(model, found, truth)
 
 
+def _begin(model: SpeechLM) -> PeakMemory:
+    """Begin an item, and measure the memory of the process that `model` runs in."""
+    if not isinstance(model, HostedLM):
+        return PeakMemory()
+    model.begin_item()
+    return PeakMemory(model.process())
+
+
 def weigh(model: SpeechLM, card: Card, better: Clip, worse: Clip) -> Answer | SystemFailure:
     """Have `model` say how likely it finds both clips of a pair, at the rate and channels of `card`."""
-    hosted = model if isinstance(model, HostedLM) else None
-    if hosted:
-        hosted.begin_item()
     try:
-        with PeakMemory(hosted.process() if hosted else None) as memory:
+        with _begin(model) as memory:
             started = time.perf_counter()
             first, second = (one_likelihood(call(model.loglikelihood, [clip])) for clip in (better, worse))
             seconds = time.perf_counter() - started

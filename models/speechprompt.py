@@ -13,17 +13,17 @@ each label. GSLM's and HuBERT's files are taken from that folder, or from the ca
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from codecbench import weights
 from codecbench.errors import InvalidSystem
 from codecbench.models import unit_files
-from codecbench.models.base import Card, LoadOptions, Request, Response, Sampling, SpeechLM
+from codecbench.models.base import Card, LoadOptions, Request, Response, Sampling
 from codecbench.models.gslm import END, GSLM, SPECIAL
-from codecbench.models.limits import check_request, check_sampling
 from codecbench.models.unit_speech import Networks
 
 if TYPE_CHECKING:
@@ -95,20 +95,6 @@ class SpeechPrompt(GSLM):
         except ValueError as error:
             raise InvalidSystem(f"{folder} has labels that do not fit: {error}") from error
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
-        """The labels of each request's audio, likeliest or drawn, with spaces between."""
-        check_sampling(sampling)
-        for request in requests:
-            check_request(self.card, request, frame=self.tokeniser.net.reach)
-        from codecbench.models.blocks.sampling import drawer
-
-        draw = drawer(requests, sampling)
-        return [self._label(b, request, draw) for b, request in enumerate(requests)]
-
-    def samples(self, request: Request, sampling: Sampling, count: int) -> list[Response]:
-        """`count` answers to one request; see `SpeechLM.samples`."""
-        return SpeechLM.samples(self, request, sampling, count)
-
     def heard(self, units: Tensor) -> Tensor:
         """What the prompted model hears of `units` ``[N]``: the start, the units and the separator."""
         import torch
@@ -116,7 +102,14 @@ class SpeechPrompt(GSLM):
         tokens = self.tokens(units)
         return torch.cat([tokens, tokens.new_tensor([SEPARATOR])])
 
-    def _label(self, b: int, request: Request, draw: Any) -> Response:
+    def _answer(
+        self, requests: Sequence[Request], sampling: Sampling, draw: Callable[[int, Tensor], Tensor]
+    ) -> list[Response]:
+        """The labels of each request's audio, likeliest or drawn, with spaces between."""
+        del sampling
+        return [self._label(request, partial(draw, b)) for b, request in enumerate(requests)]
+
+    def _label(self, request: Request, draw: Callable[[Tensor], Tensor]) -> Response:
         from codecbench.models.blocks.prompts import answer
 
         units = self.encode(request.audio) if request.audio else None
@@ -125,8 +118,7 @@ class SpeechPrompt(GSLM):
                 f"the audio has more units than the {self.longest - 2 - LONGEST} that {self.card.name} hears"
             )
         found = answer(
-            self.prompted, self.heard(units), LONGEST, allowed=self._answers, draw=lambda logits: draw(b, logits),
-            use_cache=self.use_cache,
+            self.prompted, self.heard(units), LONGEST, allowed=self._answers, draw=draw, use_cache=self.use_cache,
         )  # fmt: skip
         text = " ".join(self._labels[output] for output in found if output != END)
         return Response(text=text, tokens=len(found), ended=found[-1] == END)

@@ -227,8 +227,10 @@ class UniAudio(SpeechLM):
         check_sampling(sampling)
         for request in requests:
             check_request(self.card, request, frame=self._hop())
-        if not requests:
-            return []
+        return self._answer(requests, sampling) if requests else []
+
+    def _answer(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
+        """The answers to requests that are checked."""
         import torch
 
         from codecbench.models.blocks import multiscale

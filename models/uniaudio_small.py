@@ -15,7 +15,6 @@ from codecbench.audio import Clip
 from codecbench.models import small, small_lm, word_marks
 from codecbench.models import uniaudio_files as files
 from codecbench.models.base import LoadOptions, Request, Response, Sampling
-from codecbench.models.limits import check_request, check_sampling
 from codecbench.models.phonemes import BYTES
 from codecbench.models.training.student import LMRecipe
 from codecbench.models.uniaudio import Networks, Size, UniAudio
@@ -116,17 +115,11 @@ class SmallUniAudio(small_lm.Student, UniAudio):
             found[f"codebook {k + 1}"] = functional.cross_entropy(logits, among[targets[:, k]])
         return found
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
-        """Digits, in the voice of a recording if there is one."""
+    def _answer(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
         import torch
 
         from codecbench.models.blocks import multiscale
 
-        check_sampling(sampling)
-        for request in requests:
-            check_request(self.card, request, frame=self._hop())
-        if not requests:
-            return []
         prompts, limits, draws = [], [], []
         for request in requests:
             marks = [_mark(digit) for digit in word_marks.digits(request.text or "")]

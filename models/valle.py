@@ -129,8 +129,10 @@ class ValleSystem(SpeechLM):
         check_sampling(sampling)
         for request in requests:
             self.check(request)
-        if not requests:
-            return []
+        return self._speak(requests, sampling) if requests else []
+
+    def _speak(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
+        """The answers to requests that are checked."""
         limits = [self.codec.frames(seconds_of(request, sampling)) for request in requests]
         prompts = [self.prompt(request) for request in requests]
         draw = self.drawer(requests, sampling)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from codecbench.models import small, small_lm, word_marks
 from codecbench.models.base import LoadOptions, Request, Response, Sampling
-from codecbench.models.limits import check_sampling
 from codecbench.models.training.student import LMRecipe
 from codecbench.models.valle import ValleSystem
 
@@ -64,25 +63,13 @@ class SmallValle(small_lm.Student, ValleSystem):
         coarse = word_marks.loss(network.coarse, openings, examples, code=0, mark=_mark, end=network.shape.end)
         return {"codebook 1": coarse} | small_lm.fine_losses(network.fine, prompts, codes, random)
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
-        """Speech: a text in a voice, or the continuation of a recording."""
-        from codecbench.models.blocks import autoregressive
-
-        check_sampling(sampling)
-        for request in requests:
-            self.check(request)
-        if not requests:
-            return []
-        network, end = self.lm.coarse, self.lm.shape.end
+    def _speak(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
+        network, frames = self.lm.coarse, self.codec.frames(sampling.max_seconds)
         prompts = [self.prompt(request) for request in requests]
-        marks = [[_mark(digit) for digit in word_marks.digits(request.text or "")] for request in requests]
-        openings = [
-            word_marks.opened(network, network.open(prompt), own) for prompt, own in zip(prompts, marks, strict=True)
-        ]
-        draw = word_marks.drawer(self.drawer(requests, sampling), marks, end)
-        frames = self.codec.frames(sampling.max_seconds)
-        limits = [frames + max(0, len(own) - 1) for own in marks]
-        found = autoregressive.generate(network, openings, limits, draw, end, use_cache=self.use_cache)
+        found = word_marks.generate(
+            network, [network.open(prompt) for prompt in prompts], requests, self.drawer(requests, sampling), frames,
+            mark=_mark, end=self.lm.shape.end, use_cache=self.use_cache,
+        )  # fmt: skip
         return [self._answered(*each, frames) for each in zip(requests, prompts, found, strict=True)]
 
     def _answered(self, request: Request, prompt: Prompt, found: tuple[list[int], bool], frames: int) -> Response:

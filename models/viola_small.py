@@ -89,21 +89,15 @@ class SmallViola(small_lm.Student, Viola):
     def _speak(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
         import torch
 
-        from codecbench.models.blocks import autoregressive
-
         if not requests:
             return []
-        network, end = self.lm.causal, self.lm.shape.end
+        network, end, frames = self.lm.causal, self.lm.shape.end, self.codec.frames(sampling.max_seconds)
         questions = [self.question(request) for request in requests]
-        marks = [[_mark(digit) for digit in word_marks.digits(request.text or "")] for request in requests]
-        openings = [
-            word_marks.opened(network, network.open(asked), own) for asked, own in zip(questions, marks, strict=True)
-        ]
         allowed = torch.arange(end + 1, device=self._device) >= self.lm.shape.text
-        draw = word_marks.drawer(word_marks.careful(requests, sampling, allowed), marks, end)
-        frames = self.codec.frames(sampling.max_seconds)
-        limits = [frames + max(0, len(own) - 1) for own in marks]
-        found = autoregressive.generate(network, openings, limits, draw, end, use_cache=self.use_cache)
+        found = word_marks.generate(
+            network, [network.open(asked) for asked in questions], requests,
+            word_marks.careful(requests, sampling, allowed), frames, mark=_mark, end=end, use_cache=self.use_cache,
+        )  # fmt: skip
         responses = []
         for asked, (tokens, ended) in zip(questions, found, strict=True):
             codes = self.lm.refine(asked, [token for token in tokens if token >= self.lm.shape.text][:frames])

@@ -84,6 +84,30 @@ def loss(
     return functional.cross_entropy(torch.cat(found), torch.cat(wanted))
 
 
+def generate(
+    network: Speaker, openings: Sequence[Opening], requests: Sequence[Request], draw: Draw, frames: int, *,
+    mark: Callable[[int], int], end: int, use_cache: bool,
+) -> list[tuple[list[int], bool]]:  # fmt: skip
+    """The tokens that answer each request, at most `frames` of them beside its marks, and whether an end came.
+
+    Args:
+        network: The language model.
+        openings: Of each request, without its marks.
+        requests: Their texts have the words.
+        draw: Draws tokens.
+        frames: The longest answer.
+        mark: Gives the token of a digit.
+        end: The token of the end.
+        use_cache: False computes all steps anew for each.
+    """
+    from codecbench.models.blocks import autoregressive
+
+    marks = [[mark(digit) for digit in digits(request.text or "")] for request in requests]
+    begun = [opened(network, opening, own) for opening, own in zip(openings, marks, strict=True)]
+    limits = [frames + max(0, len(own) - 1) for own in marks]
+    return autoregressive.generate(network, begun, limits, drawer(draw, marks, end), end, use_cache=use_cache)
+
+
 def careful(requests: Sequence[Request], sampling: Sampling, among: Tensor | None = None) -> Draw:
     """Draws as VALL-E 2 does (arXiv:2406.05370), which leaves silence; greedily where `sampling` asks for that.
 
