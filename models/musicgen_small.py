@@ -31,7 +31,7 @@ UNHEARD = -100
 """In the place of what is not to be predicted."""
 
 
-SAMPLING = (("temperature", 0.7), ("top_k", 20))
+SAMPLING = (("temperature", 1.0), ("top_k", 10))
 
 
 class SmallMusicGen(small_lm.Student, MusicGen):
@@ -40,7 +40,7 @@ class SmallMusicGen(small_lm.Student, MusicGen):
     card = small_lm.card(
         "musicgen-small-digits", "MusicGen", ("tts", "continuation"), "arXiv:2306.05284", sampling=SAMPLING
     )  # fmt: skip
-    recipe = LMRecipe()
+    recipe = LMRecipe(steps=4_000, strings=4_000, speed=(0.93, 1.07))
     size = Size(128, 5, 4, text=(128, 1, 4))
 
     def __init__(self, network: Any, tokens: Any, device: str) -> None:

@@ -100,7 +100,7 @@ class Student(small_lm.Student):
 
         coded, units = super().pool(data, recipe), tokeniser(LoadOptions())
         made = []
-        for strings, own in zip(small_lm.strings(data), (coded.training, coded.held_out), strict=True):
+        for strings, own in zip(small_lm.strings(data, recipe), (coded.training, coded.held_out), strict=True):
             with torch.inference_mode():
                 heard = [units(torch.from_numpy(strings.draw(number).samples)) for number in range(len(own))]
             made.append([

@@ -149,13 +149,13 @@ class Small(WholeClipCodec):
 
 def enliven(network: Any, seed: int) -> None:
     """Make an untrained `network` behave like a codec, as its family does."""
-    from codecbench.models.blocks import hificodec, seanet, soundstream
+    from codecbench.models.blocks import dac, hificodec, seanet, soundstream
 
     if isinstance(network, soundstream.SoundStreamCodec):
         soundstream.enliven(network, seed)
     elif isinstance(network, hificodec.HiFiCodecNetwork):
         hificodec.enliven(network, seed, level=0.1)
-    elif not hasattr(network.quantiser.layers[0], "codebook"):  # DAC is lively as it is built
+    elif not isinstance(network, dac.DACNetwork):  # which is lively as it is built
         seanet.enliven(network, seed, level=0.1, output_level=0.1)
 
 

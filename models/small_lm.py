@@ -39,8 +39,6 @@ CODEC = next(system for system in small.SYSTEMS if system.card.name == "funcodec
 CODEBOOKS = 3
 """More make digits no easier to understand in this codec, and models slower."""
 FRAME_RATE = small.SAMPLE_RATE / small.HOP
-LENGTHS = (1, 6)
-"""Fewest and most digits in a string to learn from."""
 HELD_OUT = range(5, 7)
 """The takes of the training split that are kept from training, to see what it comes to."""
 VOICE = 30, 75
@@ -107,12 +105,12 @@ SCRIPT = Script(SYMBOLS, read_digits, spelled, range(BYTES, SYMBOLS))
 """Digits are all that small models write."""
 
 
-def strings(data: Path) -> tuple[DigitStrings, DigitStrings]:
+def strings(data: Path, recipe: LMRecipe) -> tuple[DigitStrings, DigitStrings]:
     """The strings of the digits in the folder `data` that are learnt from, and those that are held out."""
     from codecbench.models.training.digits import DigitStrings
 
-    learnt = DigitStrings(data, "train", lengths=LENGTHS, numbers=range(HELD_OUT.stop, 1000))
-    return learnt, DigitStrings(data, "train", lengths=LENGTHS, numbers=HELD_OUT)
+    learnt = DigitStrings(data, "train", lengths=recipe.digits, numbers=range(HELD_OUT.stop, 1000), speed=recipe.speed)
+    return learnt, DigitStrings(data, "train", lengths=recipe.digits, numbers=HELD_OUT)
 
 
 def first_of(clip: Clip | None) -> Clip | None:
@@ -171,10 +169,10 @@ class Student:
         from codecbench.recording import read
 
         codec, name = CODEC.load(LoadOptions()), CODEC.card.name
-        own, others = strings(data)
-        folder = cache_dir("training", name)
-        training = coded_pool(own, recipe.strings, codec, folder / "train.npz")
-        held_out = coded_pool(others, recipe.held_out, codec, folder / "held-out.npz")
+        own, others = strings(data, recipe)
+        folder, kind = cache_dir("training", name), "-".join(map(str, (*recipe.digits, *recipe.speed)))
+        training = coded_pool(own, recipe.strings, codec, folder / f"train-{kind}.npz")
+        held_out = coded_pool(others, recipe.held_out, codec, folder / f"held-out-{kind}.npz")
         seconds = sum(read(take.path).clip.duration for take in own.takes)
         return Pool(_said(own, training), _said(others, held_out), seconds, len(own.takes), {"codec": name})
 

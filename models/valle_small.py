@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from codecbench.models.blocks.valle import Prompt, ValleLM
 
 
-SAMPLING = (("temperature", 0.7), ("top_k", 20))
+SAMPLING = (("temperature", 0.85), ("top_k", 10))
 """Found best on held-out takes; without care for repetition it falls silent."""
 
 
@@ -29,7 +29,7 @@ class SmallValle(small_lm.Student, ValleSystem):
     """VALL-E."""
 
     card = small_lm.card("valle-small", "VALL-E", ("tts", "continuation"), "arXiv:2301.02111", sampling=SAMPLING)
-    recipe = LMRecipe()
+    recipe = LMRecipe(steps=4_000)
     repetition_aware = True
     settings: ClassVar[dict[str, Any]] = {
         "dimension": 128, "layers": 5, "heads": 4, "text": small_lm.SYMBOLS, "codebooks": small_lm.CODEBOOKS,

@@ -6,6 +6,7 @@ The words of the voice are not read. Where VioLA tells languages, this tells wha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from codecbench.models import small_lm, word_marks
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 
 GIVEN, NEW = 0, 1
 """In the place of languages: of speech that is given, and of what is new."""
-HEARD, WRONG = 1 / 2, 0.1
+HEARD, WRONG = 1 / 3, 0.2
 """Probability that an example is recognised instead of spoken, and that a code to be heard is another in training."""
-
+TEMPO = 0.85, 1.2
+"""Slowest and fastest tempo at which speech is heard in training."""
 
 SAMPLING = (("temperature", 0.6), ("top_k", 20))
 
@@ -34,7 +36,7 @@ class SmallViola(small_lm.Student, Viola):
     """VioLA."""
 
     card = small_lm.card("viola-small", "VioLA", ("tts", "asr"), "arXiv:2305.16107", sampling=SAMPLING)
-    recipe = LMRecipe()
+    recipe = LMRecipe(steps=4_000, batch=12)
     script = small_lm.SCRIPT
     longest = 30
     settings: ClassVar[dict[str, Any]] = {
@@ -69,7 +71,10 @@ class SmallViola(small_lm.Student, Viola):
         heard, spoken = list[small_lm.Example](), list[small_lm.Example]()
         for example in examples:
             written = example.text and float(torch.rand((), generator=random)) < HEARD
-            (heard if written else spoken).append(example)
+            if written:
+                heard.append(hastened(example, random) if network.training else example)
+            else:
+                spoken.append(example)
         found: dict[str, Tensor] = {}
         if heard:
             asked = [_question(network, "asr", heard=_blurred(network, own.codes, random)) for own in heard]
@@ -85,6 +90,10 @@ class SmallViola(small_lm.Student, Viola):
             prompts = [network.prompt(question) for question in asked]
             found |= small_lm.fine_losses(network.fine, prompts, codes, random)
         return found
+
+    def _write(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
+        """The likeliest words; `sampling` is of speech."""
+        return super()._write(requests, replace(sampling, temperature=0.0))
 
     def _speak(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
         import torch
@@ -159,6 +168,18 @@ def _known(example: small_lm.Example) -> Tensor:
 def _mark(digit: int) -> int:
     """The token of a digit: that which the model writes."""
     return BYTES + digit
+
+
+def hastened(example: small_lm.Example, random: torch.Generator) -> small_lm.Example:
+    """`example` at another tempo: frames are left out, or stand twice. Few takes alone would be learnt by heart."""
+    import torch
+
+    slowest, fastest = TEMPO
+    tempo = slowest + (fastest - slowest) * float(torch.rand((), generator=random))
+    frames = example.codes.shape[1]
+    kept = (torch.arange(round(frames / tempo)) * tempo).long().clamp(max=frames - 1)
+    starts = torch.searchsorted(kept, torch.tensor(example.starts, dtype=torch.long)).tolist()
+    return replace(example, codes=example.codes[:, kept], starts=tuple(starts))
 
 
 def _blurred(network: ViolaLM, codes: Tensor, random: torch.Generator) -> Tensor:

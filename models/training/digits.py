@@ -151,6 +151,7 @@ class DigitStrings:
         lengths: Fewest and most digits in a string.
         pauses: Shortest and longest pause in seconds.
         numbers: Of the split's takes, only those that have one of these numbers.
+        speed: Lowest and highest speed of a string; pitch goes with it.
 
     Raises:
         UsageError: The folder holds no such recordings, or none of the split.
@@ -159,8 +160,9 @@ class DigitStrings:
     def __init__(
         self, folder: Path, split: Split, seed: int = 0, lengths: tuple[int, int] = LENGTHS,
         pauses: tuple[float, float] = PAUSES, numbers: Container[int] | None = None,
+        speed: tuple[float, float] = (1, 1),
     ) -> None:  # fmt: skip
-        self.split, self.seed, self.lengths, self.pauses = split, seed, lengths, pauses
+        self.split, self.seed, self.lengths, self.pauses, self.speed = split, seed, lengths, pauses, speed
         own = (take for take in takes(folder) if take.split == split)
         self.takes = [take for take in own if numbers is None or take.take in numbers]
         if not self.takes:
@@ -181,12 +183,17 @@ class DigitStrings:
             if not choices:
                 raise UsageError(f"there is no recording of {WORDS[digit]} by {who} in the {self.split} split")
             used.append(choices[rng.integers(len(choices))])
-        return spoken(used, rng, self.pauses)
+        return spoken(used, rng, self.pauses, self.speed)
 
 
-def spoken(used: Sequence[Take], rng: np.random.Generator, pauses: tuple[float, float] = PAUSES) -> Spoken:
-    """The string of the takes `used`, all of one speaker, with `pauses` from the shortest to the longest by `rng`."""
-    digits = [_levelled(take.path) for take in used]
+def spoken(
+    used: Sequence[Take], rng: np.random.Generator, pauses: tuple[float, float] = PAUSES,
+    speed: tuple[float, float] = (1, 1),
+) -> Spoken:  # fmt: skip
+    """The string of the takes `used`, all of one speaker, with `pauses` and a `speed` within bounds, by `rng`."""
+    slowest, fastest = speed
+    rate = round(RECORDED_RATE * (rng.uniform(slowest, fastest) if slowest < fastest else slowest))
+    digits = [resample(_levelled(take.path), rate, RECORDED_RATE) for take in used]
     quiet = min(_quietest(digit) for digit in digits)
     parts = [_pause(quiet, rng, pauses)]
     starts = []
@@ -272,7 +279,7 @@ def _pool_identity(strings: DigitStrings, count: int, codec: Codec) -> dict[str,
     recordings = "\n".join(f"{take.speaker} {take.digit} {take.take}" for take in strings.takes)
     return {
         "version": VERSION, "split": strings.split, "seed": strings.seed, "lengths": strings.lengths,
-        "pauses": strings.pauses, "count": count,
+        "pauses": strings.pauses, "speed": strings.speed, "count": count,
         "codec": codec.card.name, "weights": sha256_of(packaged(weights)) if weights else "",
         "recordings": sha256(recordings.encode()).hexdigest(),
     }  # fmt: skip

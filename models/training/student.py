@@ -29,6 +29,8 @@ class LMRecipe:
         averaging: Decay of the moving average of the parameters, which is what is kept in the end.
         precision: ``bfloat16`` where torch finds that it does no harm; ``auto`` on a GPU.
         strings: How many strings of digits the pool has.
+        digits: Fewest and most digits in a string.
+        speed: Lowest and highest speed of a string; pitch goes with it.
         held_out: How many strings of held-out recordings there are beside; a batch of them is scored.
         licence: Of the weights that come out, for their card.
         save_every, sample_every: Steps between checkpoints, and between scores of what is held out (0: at the end).
@@ -44,6 +46,8 @@ class LMRecipe:
     averaging: float = 0.99
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     strings: int = 2_500
+    digits: tuple[int, int] = (1, 6)
+    speed: tuple[float, float] = (1.0, 1.0)
     held_out: int = 48
     licence: str = "CC-BY-SA-4.0"
     save_every: int = 250
@@ -58,6 +62,9 @@ class LMRecipe:
         counts = (self.steps, self.batch, self.save_every, self.strings, self.held_out)
         return {
             "steps, batch, save_every, strings and held_out are at least 1": min(counts) >= 1,
+            "digits are from 1 on, speed is above 0, and the first of each is not above the second": (
+                1 <= self.digits[0] <= self.digits[1] and 0 < self.speed[0] <= self.speed[1]
+            ),
             "averaging is from 0 to 1": 0 <= self.averaging <= 1,
         }
 

@@ -73,6 +73,17 @@ def test_splits_and_seeds_differ(digit_takes: Path) -> None:
     assert not {take.path for take in test.takes} & {take.path for take in train.takes}
 
 
+@pytest.mark.parametrize("speed", [(1.25, 1.25), (1.2, 1.3)])
+def test_pitch_goes_with_the_speed(digit_takes: Path, speed: tuple[float, float]) -> None:
+    strings = DigitStrings(digit_takes, "train", speed=speed)
+    heard = []
+    for string in (strings.draw(4, digits=[9]), DigitStrings(digit_takes, "train").draw(4, digits=[9])):
+        spectrum = np.abs(np.fft.rfft(string.samples, 16 * RATE))
+        heard.append(float(np.argmax(spectrum)) / 16)
+    assert speed[0] - 0.01 <= heard[0] / heard[1] <= speed[1] + 0.01
+    assert strings.draw(4, digits=[9]).samples.tolist() == strings.draw(4, digits=[9]).samples.tolist()
+
+
 def test_pauses_are_as_quiet_as_the_recordings_and_no_zeros(digit_takes: Path) -> None:
     string = DigitStrings(digit_takes, "test").draw(1)
     start = string.samples[: round(0.04 * RATE)]
@@ -111,6 +122,8 @@ def test_a_pool_is_made_once_and_made_anew_when_asked_for_another(
         assert ours.codes.dtype == np.int16
         assert (ours.words, ours.speaker) == (theirs.words, theirs.speaker)
     assert len(coded_pool(DigitStrings(digit_takes, "train", seed=1), 2, codec, path)) == 2
+    (faster,) = coded_pool(DigitStrings(digit_takes, "train", speed=(1.5, 1.5)), 1, codec, path)
+    assert faster.codes.shape[1] < made[0].codes.shape[1]
 
 
 def test_strings_are_written_as_a_dataset(digit_takes: Path, tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from codecbench.audio import Audio, Clip
 from codecbench.errors import CodecbenchError, InvalidSystem, UsageError
-from codecbench.models import small, small_lm, word_marks
+from codecbench.models import small, small_lm, viola_small, word_marks
 from codecbench.models.base import LoadOptions, Request, Sampling
 from codecbench.models.musicgen_small import SmallMusicGen
 from codecbench.models.phonemes import BYTES
@@ -110,6 +112,9 @@ def test_recipes_and_what_can_be_trained(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("batch: 0")
     with pytest.raises(UsageError, match="steps, batch, save_every, strings and held_out are at least 1"):
         adapted(recipe_of("valle-small"), tmp_path / "recipe.yaml")
+    for wrong in ({"digits": (4, 2)}, {"digits": (0, 2)}, {"speed": (0.0, 1.0)}, {"speed": (1.1, 1.0)}):
+        with pytest.raises(UsageError, match="digits are from 1 on, speed is above 0, and the first of each is not"):
+            adapted(recipe_of("valle-small"), None, **wrong)
     with pytest.raises(UsageError, match="unknown setting discriminators"):
         adapted(recipe_of("valle-small"), None, discriminators={})
 
@@ -147,6 +152,20 @@ def test_random_weights_answer_every_task(system: Any) -> None:
         (answer,) = model.generate([asked], Sampling(max_seconds=0.3))
         assert (answer.text if task == "asr" else answer.audio) is not None
     assert model.loglikelihood([clip])[0].nats < 0
+
+
+@given(st.lists(st.integers(8, 40), min_size=1, max_size=6), st.integers(0, 1 << 30))
+def test_speech_at_another_tempo_has_its_words_where_they_begin(lengths: list[int], seed: int) -> None:
+    word = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    starts = tuple(int((word < n).sum()) for n in range(len(lengths)))
+    text = " ".join(WORDS[n] for n in range(len(lengths)))
+    example = small_lm.Example(word[None, :0], text, word[None], starts)
+    found = viola_small.hastened(example, torch.Generator().manual_seed(seed))
+    slowest, fastest = viola_small.TEMPO
+    assert len(word) / fastest - 1 <= found.codes.shape[1] <= len(word) / slowest + 1
+    assert [int((found.codes[0] < n).sum()) for n in range(len(lengths))] == list(found.starts)
+    assert set(found.codes[0].tolist()) == set(range(len(lengths)))
+    assert (found.text, found.voice) == (example.text, example.voice)
 
 
 def test_marks_stand_before_their_words() -> None:
