@@ -40,7 +40,7 @@ class SmallGSLM(semantic_small.Student, UnitSpeechLM):
     """Of the language model, as of `gslm.GSLM.size`."""
     conformer: ClassVar[Conformer] = Conformer(128, 3, 4, 32)
     """Of the vocoder."""
-    recipe = LMRecipe(steps=1_000, strings=2_000, digits=(2, 8))
+    recipe = LMRecipe(steps=800, strings=2_000, digits=(2, 8))
 
     def __init__(self, networks: Networks, codec: CodecTokens, device: str) -> None:
         super().__init__(networks, device)

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from codecbench.errors import CodecbenchError
+from codecbench.errors import CodecbenchError, UsageError
+from codecbench.models import small
 from codecbench.models.training.learning import Averages, Learner, course, seeded
 from codecbench.models.training.student import LMRecipe, Pool, Student
 
@@ -37,7 +38,10 @@ class LMTrainer:
     def __init__(self, student: type[Student], recipe: LMRecipe, pool: Pool, device: torch.device, seed: int) -> None:
         self.student, self.recipe, self.pool, self.device, self.seed = student, recipe, pool, device, seed
         self.name, self.step = student.card.name, 0
-        self.network = student.network(seed).to(device)
+        network, self._made = student.network(seed), 0
+        if recipe.start:
+            self._made = begin(network, self.name, Path(recipe.start))
+        self.network = network.to(device)
         self.averages = Averages(self.network, recipe.averaging)
         self.learner = Learner(
             list(self.network.parameters()), recipe.learning_rate, recipe.betas, recipe.clip, recipe.weight_decay
@@ -86,10 +90,10 @@ class LMTrainer:
         return network
 
     def facts(self) -> dict[str, str]:
-        """What a card says of the model and its data."""
+        """What a card says of the model and its data; its steps are also those that were made before the start."""
         return {
             "model": self.name, **self.pool.facts, "data_seconds": f"{self.pool.seconds:.1f}",
-            "recordings": str(self.pool.recordings),
+            "recordings": str(self.pool.recordings), "steps": str(self._made + self.step),
         }  # fmt: skip
 
     def identity(self) -> dict[str, Any]:
@@ -114,3 +118,16 @@ class LMTrainer:
         self.network.load_state_dict(state["network"])
         self.learner.optimiser.load_state_dict(state["learner"])
         self.averages.restore(state["averages"])
+
+
+def begin(network: nn.Module, name: str, path: Path) -> int:
+    """Put the weights at `path` into `network` of the system `name`; return the steps that they were trained for.
+
+    Raises:
+        UsageError: There is no such file.
+        InvalidSystem: It holds another system's weights.
+    """
+    if not path.is_file():
+        raise UsageError(f"start: no such file of weights: {path}")
+    small.read(network, name, path)
+    return int(small.metadata(path).get("steps", 0))

@@ -188,7 +188,7 @@ class _Run:
 
         training = self.training
         return {
-            **training.facts(), "steps": str(training.step), "data": self.data.resolve().name,
+            **training.facts(), "data": self.data.resolve().name,
             "seconds": f"{self.seconds:.1f}", "hardware": state.hardware(training.device), "seed": str(training.seed),
             "licence": training.recipe.licence, "torch": version("torch"),
             "recipe": json.dumps(training.identity()["recipe"]),

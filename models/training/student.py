@@ -31,6 +31,7 @@ class LMRecipe:
         strings: How many strings of digits the pool has.
         digits: Fewest and most digits in a string.
         speed: Lowest and highest speed of a string; pitch goes with it.
+        start: The file of trained weights to go on from; empty for random ones.
         held_out: How many strings of held-out recordings there are beside; a batch of them is scored.
         licence: Of the weights that come out, for their card.
         save_every, sample_every: Steps between checkpoints, and between scores of what is held out (0: at the end).
@@ -48,6 +49,7 @@ class LMRecipe:
     strings: int = 2_500
     digits: tuple[int, int] = (1, 6)
     speed: tuple[float, float] = (1.0, 1.0)
+    start: str = ""
     held_out: int = 48
     licence: str = "CC-BY-SA-4.0"
     save_every: int = 250

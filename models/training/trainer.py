@@ -187,6 +187,7 @@ class Trainer:
         files = self.corpus.files
         return {
             "codec": self.name, "data_seconds": f"{self.corpus.seconds:.1f}", "recordings": str(len(files)),
+            "steps": str(self.step),
         }  # fmt: skip
 
     def state(self) -> dict[str, Any]:

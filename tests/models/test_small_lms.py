@@ -97,6 +97,20 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_was_not(tmp_path: Path) ->
         SmallViola.filled(LoadOptions(weights=whole))
 
 
+@pytest.mark.usefixtures("short")
+def test_a_training_goes_on_from_weights_and_counts_their_steps(tmp_path: Path) -> None:
+    first = train("valle-small", tmp_path, tmp_path / "first", QUICK)
+    recipe = replace(QUICK, start=str(first))
+    begun = LMTrainer(SmallValle, recipe, POOL, torch.device("cpu"), seed=1).network.state_dict()
+    for name, tensor in load_file(first).items():
+        assert torch.equal(begun[name].half(), tensor)
+    assert small.metadata(train("valle-small", tmp_path, tmp_path / "second", recipe))["steps"] == "40"
+    with pytest.raises(UsageError, match="start: no such file of weights: nowhere"):
+        train("valle-small", tmp_path, tmp_path / "third", replace(QUICK, start="nowhere"))
+    with pytest.raises(InvalidSystem, match="weights of valle-small, not of viola-small"):
+        train("viola-small", tmp_path, tmp_path / "third", recipe)
+
+
 def test_what_is_no_number_stops_a_training() -> None:
     trainer = LMTrainer(SmallValle, QUICK, POOL, torch.device("cpu"), seed=0)
     network: Any = trainer.network
