@@ -25,7 +25,7 @@ class SmallAudioLM(semantic_small.Staged):
 
     card = small_lm.card("audiolm-small", "AudioLM", ("continuation",), "arXiv:2209.03143")
     size = Size(dimension=128, layers=3, heads=4, units=semantic_small.UNITS, unit_hop=small.HOP, coarse=2, chunk=50)
-    recipe = LMRecipe(steps=700, strings=2_000, digits=(2, 8), precision="bfloat16")
+    recipe = LMRecipe(steps=500, batch=8, learning_rate=2e-3, precision="bfloat16")
 
     @classmethod
     def acquainted(cls, network: Any) -> None:

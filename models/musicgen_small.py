@@ -31,7 +31,7 @@ UNHEARD = -100
 """In the place of what is not to be predicted."""
 
 
-SAMPLING = (("temperature", 1.0), ("top_k", 10))
+SAMPLING = (("temperature", 1.0), ("top_k", 5))
 
 
 class SmallMusicGen(small_lm.Student, MusicGen):

@@ -35,7 +35,7 @@ class SmallSoundStorm(semantic_small.Staged, SoundStorm):
         temperatures=(0.8, 0.8, 0.8), deduplicated=False,
     )  # fmt: skip
     conformer = Conformer(128, 4, 4, 32)
-    recipe = LMRecipe(steps=700, strings=2_000, digits=(2, 8), precision="bfloat16")
+    recipe = LMRecipe(steps=600, batch=8, learning_rate=2e-3, precision="bfloat16")
 
     @classmethod
     def acquainted(cls, network: Any) -> None:

@@ -47,7 +47,7 @@ def places() -> Tensor:
     return found
 
 
-SAMPLING = (("temperature", 1.0), ("top_k", 10))
+SAMPLING = (("temperature", 1.0), ("top_k", 5))
 
 
 class SmallUniAudio(small_lm.Student, UniAudio):

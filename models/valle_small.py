@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from codecbench.models.blocks.valle import Prompt, ValleLM
 
 
-SAMPLING = (("temperature", 0.85), ("top_k", 10))
+SAMPLING = (("temperature", 1.0), ("top_k", 5))
 """Found best on held-out takes; without care for repetition it falls silent."""
 
 

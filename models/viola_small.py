@@ -29,7 +29,7 @@ HEARD, WRONG = 1 / 3, 0.2
 TEMPO = 0.85, 1.2
 """Slowest and fastest tempo at which speech is heard in training."""
 
-SAMPLING = (("temperature", 0.85), ("top_k", 5))
+SAMPLING = (("temperature", 1.0), ("top_k", 5))
 
 
 class SmallViola(small_lm.Student, Viola):
