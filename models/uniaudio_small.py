@@ -125,7 +125,8 @@ class SmallUniAudio(small_lm.Student, UniAudio):
             marks = [_mark(digit) for digit in word_marks.digits(request.text or "")]
             prompt = self.sequence(request)
             first = prompt.ids.new_tensor(marks[:1])[:, None].expand(-1, small_lm.CODEBOOKS)
-            prompts.append(replace(prompt, ids=torch.cat([prompt.ids, first]), answer=(len(prompt.ids),) * 2))
+            whole = torch.cat([prompt.ids, first])
+            prompts.append(replace(prompt, ids=whole, answer=(len(whole),) * 2))
             limits.append(self._limit(request, prompts[-1], sampling) + max(0, len(marks) - 1))
             draws.append(_drawer(request, sampling, marks))
         allowed = self._allowed("tts").expand(len(requests), -1, -1)
