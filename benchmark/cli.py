@@ -47,7 +47,9 @@ def run(
     models: Annotated[str | None, typer.Option(help="Names or FILE.py:CLASS, separated by commas.")] = None,
     points: Annotated[str | None, typer.Option(help="Operating points, by commas; those a model has are run.")] = None,
     datasets: Annotated[str | None, typer.Option(help="Names, NAME:PATH, folders or manifests, by commas.")] = None,
-    metrics: Annotated[str | None, typer.Option(help="Names, NAME:VARIANT, NAME@codec, by commas.")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Names, NAME:VARIANT, NAME@codec, by commas; else those that datasets name.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N utterances of each dataset.")] = None,
     random_weights: Annotated[int | None, typer.Option(help="Seed: run models on random weights, unranked.")] = None,
     weights: Annotated[Path | None, typer.Option(help="A local weights file or folder, for one model.")] = None,

@@ -72,7 +72,7 @@ class Sweep(_Strict):
     Attributes:
         models: The systems.
         datasets: The datasets.
-        metrics: Names of metrics.
+        metrics: Names of metrics; by default those that its datasets name, if they do.
         points: Of every model, only the points of these names; all by default.
         limit: Use the first so many utterances of each dataset.
         random_weights: Seed for the models that take weights.
@@ -122,6 +122,8 @@ def read_sweep(path: Path | None, overrides: dict[str, Any]) -> Sweep:
     """
     values = {**(_read_yaml(path) if path else {}), **{k: v for k, v in overrides.items() if v is not None}}
     where = str(path) if path else "the command line"
+    if "metrics" not in values and (usual := _usual_metrics(values.get("datasets"))):
+        values["metrics"] = usual
     try:
         return Sweep.model_validate(values)
     except ValidationError as error:
@@ -130,6 +132,15 @@ def read_sweep(path: Path | None, overrides: dict[str, Any]) -> Sweep:
         if first["type"] == "missing":
             raise UsageError(f"{where}: '{field}' is missing; give --{field} or write it in the sweep") from None
         raise UsageError(f"{where}: '{field}': {first['msg']}") from None
+
+
+def _usual_metrics(datasets: Any) -> list[str]:
+    """The metrics that `datasets`, which are not validated yet, name themselves."""
+    from codecbench.benchmark.datasets import registry
+
+    chosen = datasets if isinstance(datasets, (list, tuple)) else []
+    names = [choice.get("name") if isinstance(choice, dict) else choice for choice in chosen]
+    return list(dict.fromkeys(metric for name in names for metric in registry.metrics_of(str(name))))
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

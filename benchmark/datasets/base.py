@@ -111,6 +111,7 @@ class DatasetCard:
         subsets: Parts that can be had as ``NAME/SUBSET``; ``NAME`` alone is the first.
         note: What a reader of the numbers should know.
         protocol: Of a list of requests: the published protocol that it follows, such as ``VALL-E 2``.
+        metrics: What a sweep measures that names no metrics.
     """
 
     name: str
@@ -122,10 +123,11 @@ class DatasetCard:
     subsets: tuple[str, ...] = ()
     note: str = ""
     protocol: str = ""
+    metrics: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The card as plain JSON values."""
-        return {**asdict(self), "subsets": list(self.subsets)}
+        return {**asdict(self), "subsets": list(self.subsets), "metrics": list(self.metrics)}
 
 
 @dataclass(frozen=True)

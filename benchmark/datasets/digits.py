@@ -184,16 +184,26 @@ def _within(folder: Path) -> Iterator[Path]:
     return folder.glob("*/recordings")
 
 
-def _source(task: str, title: str, note: str) -> Source:
+def _source(task: str, title: str, note: str, metrics: tuple[str, ...]) -> Source:
     card = DatasetCard(
         f"digits-{task}", title, "CC-BY-SA-4.0", "https://github.com/Jakobovski/free-spoken-digit-dataset",
         note=f"{REQUESTS} requests, six speakers who also are in the training recordings. {note}",
+        metrics=metrics,
     )  # fmt: skip
     return Source(card, partial(_read, task), partial(_fill, task), _complete, automatic=True)
 
 
+VOICE = ("spk_sim_prompt", "spk_sim_contrast")
+"""Whether an answer has the voice of the prompt, rather than another."""
 SOURCES = (
-    _source("tts", "Spoken digits: text to speech", "Digits in the voice of a prompt, which says others."),
-    _source("asr", "Spoken digits: speech recognition", "Read answer_digit_error_rate."),
-    _source("continuation", "Spoken digits: continuation", "Three digits are heard; what follows is free."),
-)
+    _source(
+        "tts", "Spoken digits: text to speech", "Digits in the voice of a prompt, which says others.",
+        ("digit_error_rate", *VOICE),
+    ),
+    _source(
+        "asr", "Spoken digits: speech recognition", "Read answer_digit_error_rate.", ("answer_digit_error_rate",),
+    ),
+    _source(
+        "continuation", "Spoken digits: continuation", "Three digits are heard; what follows is free.", VOICE,
+    ),
+)  # fmt: skip

@@ -61,6 +61,12 @@ def describe(name: str) -> DatasetCard:
     return replace(_find(name)[0].card, name=name)
 
 
+def metrics_of(spec: str) -> tuple[str, ...]:
+    """What is measured on the dataset `spec` where nothing else is asked for; nothing of one that is not registered."""
+    source = _sources().get(spec.partition(":")[0].partition("/")[0])
+    return source.card.metrics if source else ()
+
+
 def path(name: str) -> Path | None:
     """The folder of a registered or hub dataset in the cache; None if it is not there.
 

@@ -15,6 +15,7 @@ import pytest
 
 from codecbench.benchmark.datasets import digits, registry
 from codecbench.benchmark.datasets.base import check
+from codecbench.benchmark.sweep import read_sweep
 from codecbench.errors import InfrastructureError, UsageError
 from codecbench.recording import read
 
@@ -106,6 +107,15 @@ def test_a_folder_may_be_named(digit_takes: Path, cache: Path, monkeypatch: pyte
     for ours, theirs in zip(plain.utterances, named.utterances, strict=True):
         assert (ours.transcript, ours.path.read_bytes()) == (theirs.transcript, theirs.path.read_bytes())
     assert registry.open_dataset(f"digits-asr:{cache / 'digits-asr'}").utterances == plain.utterances
+
+
+def test_a_sweep_without_metrics_measures_what_its_lists_name() -> None:
+    sweep = read_sweep(None, {"models": ["identity"], "datasets": ["digits-asr:there", {"name": "digits-tts"}, "x"]})
+    assert sweep.metrics == ("answer_digit_error_rate", "digit_error_rate", "spk_sim_prompt", "spk_sim_contrast")
+    asked = {"models": ["identity"], "datasets": ["digits-asr"], "metrics": ["lsd"]}
+    assert read_sweep(None, asked).metrics == ("lsd",)
+    with pytest.raises(UsageError, match="'metrics' is missing"):
+        read_sweep(None, {"models": ["identity"], "datasets": ["demo", "x"]})
 
 
 def test_a_folder_without_digits_is_refused(tmp_path: Path) -> None:
