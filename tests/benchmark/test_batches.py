@@ -100,6 +100,7 @@ def test_groups_come_back_in_order(items: list[int]) -> None:
     assert len(groups) == len({item % 3 for item in items})
 
 
+@pytest.mark.slow
 def test_a_run_in_batches_ends_in_the_same_bytes(run: Callable[..., Any], tmp_path: Path) -> None:
     systems = "Steps", "Raises", "NoMemory", "Aborts"
     for out, options in {"alone": (), "batches": ("--batch", "5")}.items():

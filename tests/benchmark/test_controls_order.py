@@ -40,6 +40,7 @@ def sentences(tmp_path: Path) -> Path:
     return tmp_path / "manifest.csv"
 
 
+@pytest.mark.slow
 def test_the_controls_are_in_order_under_every_metric(run: Run, sentences: Path, tmp_path: Path) -> None:
     metrics = sorted(set(registry.all_metrics()) - ELSEWHERE)
     assert len(metrics) >= 13

@@ -77,6 +77,7 @@ def test_the_clock_on_the_wall_decides_nothing() -> None:
     assert asked <= TOLD
 
 
+@pytest.mark.slow
 def test_a_killed_coordinator_leaves_rows_and_no_process(
     command: Command,
     run: Run,

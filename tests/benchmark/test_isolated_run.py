@@ -80,6 +80,7 @@ def test_what_a_system_printed_is_kept(run: Run, tmp_path: Path) -> None:
     assert "\x1b" not in log.read_text()
 
 
+@pytest.mark.slow
 def test_a_system_that_always_hangs_is_given_up(run: Run, rows: Rows, manifest: Manifest, tmp_path: Path) -> None:
     adapter = tmp_path / "stuck.py"
     adapter.write_text(
@@ -154,6 +155,7 @@ def test_the_manifest_is_json_with_facts_of_isolation(run: Run, tmp_path: Path) 
     assert facts["notes"] == []
 
 
+@pytest.mark.slow
 def test_an_audit_finds_audio_that_was_kept(run: Run, rows: Rows) -> None:
     options = ("--models", f"{ROGUES}:Remembers", "--limit", "3", "--jobs", "1")
     run("identity", out="plain", options=options)

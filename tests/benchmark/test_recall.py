@@ -51,6 +51,7 @@ ALL = {"encode": CLIPS + REPEATED, "decode": POINTS * CLIPS + REPEATED}
 KEPT = ("--keep-codes", "--keep-audio", "2")
 
 
+@pytest.mark.slow
 def test_a_nested_codec_encodes_once_for_all_points_and_what_is_kept_is_never_coded_again(
     run: Run, calls: Callable[[], Counter[str]], tmp_path: Path
 ) -> None:
@@ -68,6 +69,7 @@ def test_a_nested_codec_encodes_once_for_all_points_and_what_is_kept_is_never_co
     assert digests(tmp_path / "more") == digests(tmp_path / "more-none")
 
 
+@pytest.mark.slow
 def test_what_is_damaged_is_coded_again_and_nothing_else(
     run: Run, calls: Callable[[], Counter[str]], tmp_path: Path
 ) -> None:
@@ -96,6 +98,7 @@ def test_a_time_is_told_only_where_it_was_measured(run: Run, tmp_path: Path) -> 
         assert pq.read_table(tmp_path / out / "timings.parquet").num_rows == measured
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", ["CountedNoise", "CountedCaller"])
 def test_a_system_whose_output_depends_on_more_is_never_kept(
     run: Run, calls: Callable[[], Counter[str]], system: str
@@ -105,6 +108,7 @@ def test_a_system_whose_output_depends_on_more_is_never_kept(
         assert calls() == ALL
 
 
+@pytest.mark.slow
 def test_an_audit_codes_everything(run: Run, calls: Callable[[], Counter[str]]) -> None:
     run("Counted", out="cold")
     calls()
@@ -112,6 +116,7 @@ def test_an_audit_codes_everything(run: Run, calls: Callable[[], Counter[str]]) 
     assert calls() == ALL
 
 
+@pytest.mark.slow
 def test_other_points_are_added_to_those_that_are_kept(run: Run, calls: Callable[[], Counter[str]]) -> None:
     run("Counted", out="one", options=("--points", "3x4bit"))
     calls()

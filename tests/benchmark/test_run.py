@@ -101,6 +101,7 @@ def test_a_fault_on_one_item_costs_that_item_alone(run: Run, rows: Rows, system:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["none", "process"])
 def test_an_item_over_the_time_limit_is_killed(run: Run, rows: Rows, level: str) -> None:
     started = time.monotonic()
@@ -151,6 +152,7 @@ def test_metrics_outside_their_domain_are_undefined_for_all_alike(run: Run, rows
     assert ("u00", "domain(music)") in undefined["identity"]
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_jobs_or_order(run: Run, tmp_path: Path) -> None:
     run("Steps", "identity", out="a")
     run("identity", "Steps", out="b", options=("--jobs", "1"))
@@ -245,6 +247,7 @@ def ends_like_the_whole(folder: Path, written: int) -> None:
     assert written <= 12 * 7 + 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["written-results.parquet", "replaced-results.parquet", "synced-run.json"])
 def test_killed_while_finishing_it_finishes_the_next_time(
     command: Command, run: Run, manifest: Manifest, tmp_path: Path, point: str
@@ -262,6 +265,7 @@ def test_killed_while_finishing_it_finishes_the_next_time(
     assert manifest()["finished"] is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_stops_soon_leaves_no_process_and_resumes(
     command: Command, run: Run, tmp_path: Path, number: signal.Signals, rows_on_disk: Counter, processes_told_of: ToldOf
@@ -287,6 +291,7 @@ def test_interrupted_it_stops_soon_leaves_no_process_and_resumes(
     assert results_of(folder) == results_of(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_worker_killed_from_outside_is_replaced(
     command: Command, run: Run, tmp_path: Path, rows_on_disk: Counter
 ) -> None:
@@ -315,6 +320,7 @@ def test_two_sweeps_do_not_share_a_folder(command: Command, tmp_path: Path) -> N
         first.kill()
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_with_its_name_and_resumes(command: Command, run: Run, tmp_path: Path) -> None:
     run("Steps", out="whole")
     limited = ["bash", "-c", 'trap "" XFSZ; ulimit -f 8; exec "$@"', "bash", *command("Steps")]
@@ -397,6 +403,7 @@ def test_a_changed_adapter_is_another_run(run: Run, tmp_path: Path) -> None:
     assert "holds another run: systems 'steps' was" in done.stderr
 
 
+@pytest.mark.slow
 def test_interrupted_twice_it_stops_at_once_and_stays_consistent(
     command: Command, run: Run, tmp_path: Path, rows_on_disk: Counter
 ) -> None:

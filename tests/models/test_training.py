@@ -72,6 +72,7 @@ train("encodec-small", Path(sys.argv[1]), Path(sys.argv[2]), tiny("encodec-small
 """
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(data: Path, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
