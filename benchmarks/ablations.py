@@ -12,26 +12,26 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from codecbench.audio import resample
 from codecbench.metrics import registry
 from codecbench.metrics.base import Output, Reference, evaluate
 from codecbench.models import small
 from codecbench.models.blocks.activations import Snake
-from codecbench.models.blocks.conv import ConvStyle
 from codecbench.models.blocks.quantise import ResidualVQ
-from codecbench.models.blocks.seanet import SEANet, SEANetCodec
-from codecbench.models.training.data import Corpus
+from codecbench.models.blocks.seanet import SEANetCodec
+from codecbench.models.training.data import Corpus, load
 from codecbench.models.training.objective import reconstruct
 from codecbench.models.training.recipe import RECIPES, adapted
 from codecbench.models.training.trainer import Trainer, piece_length
-from codecbench.recording import SUFFIXES, read
+from codecbench.recording import SUFFIXES
 
 SECONDS = 6
 """At most as many of a recording are coded."""
@@ -56,9 +56,8 @@ def with_averages() -> nn.Module:
 
 def with_snake() -> nn.Module:
     """EnCodec's network with Snake in place of ELU."""
-    style = ConvStyle("weight", causal=True)
-    net = SEANet(dimension=small.DIMENSION, width=12, strides=small.STRIDES, activation=Snake, style=style)
-    return SEANetCodec(net, small.CODEBOOKS, small.CODEBOOK_SIZE)
+    net: Any = small.encodec().net
+    return SEANetCodec(replace(net, activation=Snake), small.CODEBOOKS, small.CODEBOOK_SIZE)
 
 
 class DACWithELU(small.SmallDAC):
@@ -101,8 +100,7 @@ def trained(codec: type[small.Small], data: Path, steps: int, seed: int) -> Trai
 def heard(folder: Path) -> Iterator[NDArray[np.float32]]:
     """The beginning of each recording below `folder`, of whole frames, at the codecs' rate."""
     for path in sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES):
-        clip = read(path).clip
-        samples = resample(clip.samples.mean(axis=0, keepdims=True), clip.sample_rate, small.SAMPLE_RATE)[0]
+        samples = load(path, small.SAMPLE_RATE)
         yield samples[: min(len(samples), SECONDS * small.SAMPLE_RATE) // small.HOP * small.HOP]
 
 

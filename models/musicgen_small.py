@@ -31,14 +31,11 @@ UNHEARD = -100
 """In the place of what is not to be predicted."""
 
 
-SAMPLING = (("temperature", 1.0), ("top_k", 5))
-
-
 class SmallMusicGen(small_lm.Student, MusicGen):
     """MusicGen."""
 
     card = small_lm.card(
-        "musicgen-small-digits", "MusicGen", ("tts", "continuation"), "arXiv:2306.05284", sampling=SAMPLING
+        "musicgen-small-digits", "MusicGen", ("tts", "continuation"), "arXiv:2306.05284", sampling=small_lm.SAMPLING
     )  # fmt: skip
     recipe = LMRecipe(steps=4_000, strings=4_000, speed=(0.93, 1.07))
     size = Size(128, 5, 4, text=(128, 1, 4))

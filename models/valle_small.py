@@ -21,16 +21,14 @@ if TYPE_CHECKING:
     from codecbench.models.blocks.valle import Prompt, ValleLM
 
 
-SAMPLING = (("temperature", 1.0), ("top_k", 5))
-"""Found best on held-out takes; without care for repetition it falls silent."""
-
-
 class SmallValle(small_lm.Student, ValleSystem):
     """VALL-E."""
 
-    card = small_lm.card("valle-small", "VALL-E", ("tts", "continuation"), "arXiv:2301.02111", sampling=SAMPLING)
+    card = small_lm.card(
+        "valle-small", "VALL-E", ("tts", "continuation"), "arXiv:2301.02111", sampling=small_lm.SAMPLING
+    )
     recipe = LMRecipe(steps=4_000)
-    repetition_aware = True
+    repetition_aware = True  # without it, it falls silent
     settings: ClassVar[dict[str, Any]] = {
         "dimension": 128, "layers": 5, "heads": 4, "text": small_lm.SYMBOLS, "codebooks": small_lm.CODEBOOKS,
         "tasks": 10, "languages": 2, "tied": False,

@@ -29,13 +29,11 @@ HEARD, WRONG = 1 / 3, 0.2
 TEMPO = 0.85, 1.2
 """Slowest and fastest tempo at which speech is heard in training."""
 
-SAMPLING = (("temperature", 1.0), ("top_k", 5))
-
 
 class SmallViola(small_lm.Student, Viola):
     """VioLA."""
 
-    card = small_lm.card("viola-small", "VioLA", ("tts", "asr"), "arXiv:2305.16107", sampling=SAMPLING)
+    card = small_lm.card("viola-small", "VioLA", ("tts", "asr"), "arXiv:2305.16107", sampling=small_lm.SAMPLING)
     recipe = LMRecipe(steps=4_000, batch=12)
     script = small_lm.SCRIPT
     longest = 30

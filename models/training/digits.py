@@ -191,7 +191,7 @@ def spoken(
     speed: tuple[float, float] = (1, 1),
 ) -> Spoken:  # fmt: skip
     """The string of the takes `used`, all of one speaker, with `pauses` and a `speed` within bounds, by `rng`."""
-    slowest, fastest = speed
+    slowest, fastest = speed  # of a fixed one no die is cast, so that strings without speeds stay what they were
     rate = round(RECORDED_RATE * (rng.uniform(slowest, fastest) if slowest < fastest else slowest))
     digits = [resample(_levelled(take.path), rate, RECORDED_RATE) for take in used]
     quiet = min(_quietest(digit) for digit in digits)
