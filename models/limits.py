@@ -24,6 +24,8 @@ TRANSLATES: frozenset[Task] = frozenset({"mt", "s2st", "s2tt"})
 """Tasks whose request has a target language."""
 GIVES_TEXT: frozenset[Task] = frozenset({"asr", "mt", "s2tt", "slu", "captioning"})
 """Tasks whose response has a text; the others' has audio."""
+OPEN_ENDED: frozenset[Task] = frozenset({"continuation", "music", "sound"})
+"""Tasks whose answer is as long as was asked for: one that has no end of its own within the limit is an answer too."""
 
 
 def check_sampling(sampling: Sampling) -> None:

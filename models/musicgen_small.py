@@ -148,6 +148,7 @@ class SmallMusicGen(small_lm.Student, MusicGen):
         for new in stream(
             self.lm, prompt, self.read(request.text), frames + max(0, len(marks) - 1), layout=self.layout,
             draw=_drawer(request, sampling, marks), guidance=sampling.guidance, use_cache=self.use_cache,
+            unheard=range(_mark(0), _mark(9) + 1),
         ):  # fmt: skip
             stop = (new[0] == END).nonzero()
             ended = bool(len(stop))

@@ -117,19 +117,20 @@ class SmallUniAudio(small_lm.Student, UniAudio):
 
         from codecbench.models.blocks import multiscale
 
+        marks = [[_mark(digit) for digit in word_marks.digits(request.text or "")] for request in requests]
+        untold = [self.sequence(request) for request in requests]
         prompts, limits, draws = [], [], []
-        for request in requests:
-            marks = [_mark(digit) for digit in word_marks.digits(request.text or "")]
-            prompt = self.sequence(request)
-            first = prompt.ids.new_tensor(marks[:1])[:, None].expand(-1, small_lm.CODEBOOKS)
+        for request, prompt, own in zip(requests, untold, marks, strict=True):
+            first = prompt.ids.new_tensor(own[:1])[:, None].expand(-1, small_lm.CODEBOOKS)
             whole = torch.cat([prompt.ids, first])
             prompts.append(replace(prompt, ids=whole, answer=(len(whole),) * 2))
-            limits.append(self._limit(request, prompts[-1], sampling) + max(0, len(marks) - 1))
-            draws.append(_drawer(request, sampling, marks))
+            limits.append(self._limit(request, prompts[-1], sampling) + max(0, len(own) - 1))
+            draws.append(_drawer(request, sampling, own))
         allowed = self._allowed("tts").expand(len(requests), -1, -1)
         found = multiscale.generate(
             self.lm, prompts, limits, allowed=allowed, end=self.ids["audio_end"], use_cache=self.use_cache,
             draw=lambda number, logits: draws[number](logits),
+            guidance=word_marks.guided(sampling.guidance, [_wordless(prompt) for prompt in untold], marks, _mark),
         )  # fmt: skip
         return [self._spoken(*each, sampling) for each in zip(requests, found, strict=True)]
 
@@ -178,6 +179,18 @@ def _sequence(example: small_lm.Example, device: Any) -> Patches:
     return Patches(whole, answer=(first, len(whole)))
 
 
+def _wordless(prompt: Patches) -> Patches:
+    """A prompt without its words; it sees all of itself."""
+    kept = prompt.ids[~_is_word(prompt.ids[:, 0])]
+    return replace(prompt, ids=kept, answer=(len(kept),) * 2)
+
+
+def _is_word(found: Tensor) -> Tensor:
+    """Whether ids are those of words, or of their marks."""
+    part, start = ids().vocabulary.part("phone")
+    return (found >= start) & (found < start + part.size)
+
+
 def _mark(digit: int) -> int:
     """The id of a digit's symbol."""
     return ids().vocabulary.part("phone")[1] + BYTES + digit
@@ -185,8 +198,7 @@ def _mark(digit: int) -> int:
 
 def _with_ends(answer: Tensor, last: int) -> Tensor:
     """The frames ``[A, K]`` of an answer with the id of the end in place of marks."""
-    part, start = ids().vocabulary.part("phone")
-    return answer.masked_fill((answer >= start) & (answer < start + part.size), last)
+    return answer.masked_fill(_is_word(answer), last)
 
 
 def _drawer(request: Request, sampling: Sampling, marks: Sequence[int]) -> Callable[[Tensor], Tensor]:

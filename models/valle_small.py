@@ -7,6 +7,7 @@ by a vector that is added to each. Words are marked among the codes, as in `word
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from codecbench.models import small, small_lm, word_marks
@@ -64,9 +65,10 @@ class SmallValle(small_lm.Student, ValleSystem):
     def _speak(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
         network, frames = self.lm.coarse, self.codec.frames(sampling.max_seconds)
         prompts = [self.prompt(request) for request in requests]
+        untold = [network.open(replace(prompt, text=_ids("", self._device))) for prompt in prompts]
         found = word_marks.generate(
-            network, [network.open(prompt) for prompt in prompts], requests, self.drawer(requests, sampling), frames,
-            mark=_mark, end=self.lm.shape.end, use_cache=self.use_cache,
+            network, [network.open(prompt) for prompt in prompts], untold, requests, self.drawer(requests, sampling),
+            frames, mark=_mark, end=self.lm.shape.end, guidance=sampling.guidance, use_cache=self.use_cache,
         )  # fmt: skip
         return [self._answered(*each, frames) for each in zip(requests, prompts, found, strict=True)]
 
@@ -90,12 +92,15 @@ def _mark(digit: int) -> int:
 
 def _prompt(text: str, voice: Tensor, *, own: bool = False) -> Prompt:
     """What codes follow: a text and a voice, which is not theirs but for their `own` past."""
-    import torch
-
     from codecbench.models.blocks.valle import Prompt
 
-    ids = torch.tensor(small_lm.read_digits("", text).ids, device=voice.device)
-    return Prompt(ids, voice, code_languages=(1 if own else 0, 1))
+    return Prompt(_ids(text, voice.device), voice, code_languages=(1 if own else 0, 1))
+
+
+def _ids(text: str, device: Any) -> Tensor:
+    import torch
+
+    return torch.tensor(small_lm.read_digits("", text).ids, device=device)
 
 
 SYSTEMS = (SmallValle,)

@@ -100,10 +100,13 @@ class SmallViola(small_lm.Student, Viola):
             return []
         network, end, frames = self.lm.causal, self.lm.shape.end, self.codec.frames(sampling.max_seconds)
         questions = [self.question(request) for request in requests]
+        words, manner = _words(self.lm, "")
+        untold = [network.open(replace(asked, text=words, text_languages=manner)) for asked in questions]
         allowed = torch.arange(end + 1, device=self._device) >= self.lm.shape.text
         found = word_marks.generate(
-            network, [network.open(asked) for asked in questions], requests,
-            word_marks.careful(requests, sampling, allowed), frames, mark=_mark, end=end, use_cache=self.use_cache,
+            network, [network.open(asked) for asked in questions], untold, requests,
+            word_marks.careful(requests, sampling, allowed), frames, mark=_mark, end=end, guidance=sampling.guidance,
+            use_cache=self.use_cache,
         )  # fmt: skip
         responses = []
         for asked, (tokens, ended) in zip(questions, found, strict=True):
@@ -199,9 +202,16 @@ def _question(
     from codecbench.models.blocks.viola import Question
 
     none = torch.zeros(network.shape.fine.codebooks, 0, dtype=torch.long)
-    ids = _ids(network, small_lm.read_digits("", text).ids)
     speech, known = (_ids(network, none if codes is None else codes) for codes in (heard, voice))
-    return Question(TASKS.index(task), NEW, ids, torch.full_like(ids, NEW), speech, GIVEN, known, GIVEN)
+    return Question(TASKS.index(task), NEW, *_words(network, text), speech, GIVEN, known, GIVEN)
+
+
+def _words(network: ViolaLM, text: str) -> tuple[Tensor, Tensor]:
+    """The ids of a question's words ``[M]``, and that each is new ``[M]``."""
+    import torch
+
+    ids = _ids(network, small_lm.read_digits("", text).ids)
+    return ids, torch.full_like(ids, NEW)
 
 
 def _ids(network: ViolaLM, ids: Any) -> Tensor:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from codecbench.models.base import Request, Sampling
     from codecbench.models.blocks.autoregressive import Draw, Opening, Speaker
+    from codecbench.models.blocks.sampling import Given, Guidance
     from codecbench.models.small_lm import Example
 
 
@@ -85,19 +86,21 @@ def loss(
 
 
 def generate(
-    network: Speaker, openings: Sequence[Opening], requests: Sequence[Request], draw: Draw, frames: int, *,
-    mark: Callable[[int], int], end: int, use_cache: bool,
+    network: Speaker, openings: Sequence[Opening], untold: Sequence[Opening], requests: Sequence[Request], draw: Draw,
+    frames: int, *, mark: Callable[[int], int], end: int, guidance: float, use_cache: bool,
 ) -> list[tuple[list[int], bool]]:  # fmt: skip
     """The tokens that answer each request, at most `frames` of them beside its marks, and whether an end came.
 
     Args:
         network: The language model.
         openings: Of each request, without its marks.
+        untold: The same without its text.
         requests: Their texts have the words.
         draw: Draws tokens.
         frames: The longest answer.
         mark: Gives the token of a digit.
         end: The token of the end.
+        guidance: Away from the answer to no text at all: neither text nor marks are heard there.
         use_cache: False computes all steps anew for each.
     """
     from codecbench.models.blocks import autoregressive
@@ -105,7 +108,19 @@ def generate(
     marks = [[mark(digit) for digit in digits(request.text or "")] for request in requests]
     begun = [opened(network, opening, own) for opening, own in zip(openings, marks, strict=True)]
     limits = [frames + max(0, len(own) - 1) for own in marks]
-    return autoregressive.generate(network, begun, limits, drawer(draw, marks, end), end, use_cache=use_cache)
+    return autoregressive.generate(
+        network, begun, limits, drawer(draw, marks, end), end, use_cache=use_cache,
+        guidance=guided(guidance, untold, marks, mark),
+    )  # fmt: skip
+
+
+def guided(
+    scale: float, untold: Sequence[Given], marks: Sequence[Sequence[int]], mark: Callable[[int], int]
+) -> Guidance[Given] | None:
+    """Guidance to the `scale` of requests with such `marks`, away from what is `untold`; none where nothing is told."""
+    from codecbench.models.blocks.sampling import Guidance
+
+    return Guidance(scale, untold, range(mark(0), mark(9) + 1)) if scale != 1 and any(marks) else None
 
 
 def careful(requests: Sequence[Request], sampling: Sampling, among: Tensor | None = None) -> Draw:

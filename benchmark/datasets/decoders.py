@@ -90,10 +90,13 @@ class _Decoder:
         return answer
 
     def end(self) -> None:
-        """Kill it."""
+        """Kill it: a thread that waits for its answer sees the pipe end.
+
+        The pipe is closed with the last reference to it. Closed here, under the thread that reads it, its number
+        could by then be another file's.
+        """
         self._process.kill()
         self._process.join()
-        self._connection.close()
 
 
 def _serve(connection: Connection, examine: Callable[[Dataset, Utterance], Any], dataset: Dataset) -> None:

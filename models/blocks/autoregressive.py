@@ -16,6 +16,7 @@ from torch.nn import functional
 from codecbench.models.blocks.attention import KeyValueCache
 from codecbench.models.blocks.backbone import Backbone
 from codecbench.models.blocks.prefill import alike
+from codecbench.models.blocks.sampling import Guidance, guide
 
 Draw = Callable[[int, Tensor, Sequence[int]], int]
 """Takes the number of a request, logits ``[N]`` and the tokens so far, and returns a token."""
@@ -51,7 +52,7 @@ class Speaker(Protocol):
 @torch.inference_mode()
 def generate(
     network: Speaker, openings: Sequence[Opening], limit: int | Sequence[int], draw: Draw, end: int, *,
-    use_cache: bool = True,
+    use_cache: bool = True, guidance: Guidance[Opening] | None = None,
 ) -> list[tuple[list[int], bool]]:  # fmt: skip
     """The tokens that follow each opening, at most `limit`, and whether they came to the `end` (which is not returned).
 
@@ -64,13 +65,15 @@ def generate(
         draw: Draws a token.
         end: The token of the end.
         use_cache: Keep keys and values; else compute all steps anew each time, which gives the same.
+        guidance: Goes beyond what the openings say; None for none.
     """
     found: list[list[int]] = [[] for _ in openings]
     ended = [False] * len(openings)
     limits = [limit] * len(openings) if isinstance(limit, int) else limit
-    steps, _, prefix = _batch(openings)
-    places = torch.tensor([opening.place for opening in openings], device=steps[0].device)[:, None]
-    manner = torch.stack([opening.manner for opening in openings])
+    begun = [*openings, *(guidance.untold if guidance else ())]
+    steps, _, prefix = _batch(begun)
+    places = torch.tensor([opening.place for opening in begun], device=steps[0].device)[:, None]
+    manner = torch.stack([opening.manner for opening in begun])
     cache: KeyValueCache | None = None
     new = manner  # until there are tokens
     for step in range(max(limits)):
@@ -81,17 +84,27 @@ def generate(
         else:
             hidden = _last(network, steps, prefix, None)
         logits = network.head(hidden)
+        if guidance:
+            told, untold = logits.chunk(2)
+            logits = guide(told, untold, guidance.scale)
         for b, own in enumerate(found):
             if not ended[b] and step < limits[b]:
                 own.append(draw(b, logits[b], own))
                 ended[b] = own[-1] == end
         if all(over or step + 1 >= most for over, most in zip(ended, limits, strict=True)):
             break
-        tokens = torch.tensor([[0 if over or not own else own[-1]] for own, over in zip(found, ended, strict=True)])
+        tokens = torch.tensor([_latest(found, ended), *([_latest(found, ended, guidance.unheard)] if guidance else [])])
+        tokens = tokens.view(-1, 1)
         new = network.embed(tokens.to(places.device), places + step, manner)[:, 0]
         if cache is None:
             steps = [torch.cat([own, more[None]]) for own, more in zip(steps, new, strict=True)]
     return [(own[:-1] if over else own, over) for own, over in zip(found, ended, strict=True)]
+
+
+def _latest(found: Sequence[Sequence[int]], ended: Sequence[bool], unheard: range = range(0)) -> list[int]:
+    """The last of the tokens of each request that is none of `unheard`; 0 where there is none, or that is over."""
+    heard = ((token for token in reversed(own) if token not in unheard) for own in found)
+    return [0 if over else next(own, 0) for own, over in zip(heard, ended, strict=True)]
 
 
 def _begin(

@@ -17,7 +17,7 @@ from codecbench.models.blocks.attention import KeyValueCache, Memory
 from codecbench.models.blocks.codebook_lm import CodebookLM
 from codecbench.models.blocks.patterns import Pattern
 from codecbench.models.blocks.prefill import alike
-from codecbench.models.blocks.sampling import guide
+from codecbench.models.blocks.sampling import guide, unmarked
 
 UNKNOWN = -1
 """In the place of a code that is yet to come."""
@@ -62,7 +62,7 @@ def generate(
             found.append(stacked_generation.fill(network, codes, pattern, memory, choose, scale, use_cache=use_cache))
         return [codes[:, -count:] for codes, count in zip(found, counts, strict=True)]
     known = [pattern.pack(codes, network.shape.codebook_size) for pattern, codes in zip(layouts, wanted, strict=True)]
-    for _ in _fill(network, known, texts, tunes, draw, scale, use_cache=use_cache):
+    for _ in _fill(network, known, texts, tunes, draw, scale, use_cache):
         pass
     return [pattern.unpack(own)[:, -count:] for pattern, own, count in zip(layouts, known, counts, strict=True)]
 
@@ -71,8 +71,12 @@ def generate(
 def stream(
     network: CodebookLM, prompt: Tensor, text: Tensor | None, frames: int, *, layout: Layout,
     draw: Callable[[Tensor], Tensor], guidance: float = 1.0, melody: Tensor | None = None, use_cache: bool = True,
+    unheard: range = range(0),
 ) -> Iterator[Tensor]:  # fmt: skip
-    """As of `generate`, for one request: frames ``[K, n]``, as soon as their codes and all before them are known."""
+    """As of `generate`, for one request: frames ``[K, n]``, as soon as their codes and all before them are known.
+
+    In a cache of a row a step, codes of `unheard` are no part of what is heard without text, as of `Guidance`.
+    """
     if frames < 1:
         return
     codes = functional.pad(prompt, (0, frames), value=UNKNOWN)
@@ -83,7 +87,7 @@ def stream(
         steps = stacked_generation.grow(network, codes, pattern, memory, draw, scale, use_cache=use_cache)
     else:
         known = pattern.pack(codes, network.shape.codebook_size)
-        steps = _fill(network, [known], [text], [melody], lambda _, new: draw(new), scale, use_cache=use_cache)
+        steps = _fill(network, [known], [text], [melody], lambda _, new: draw(new), scale, use_cache, unheard)
     for _ in steps:
         found = codes if pattern.cache.rows == "frame" else pattern.unpack(known)
         complete = int((found != UNKNOWN).all(dim=0).cumprod(dim=0).sum())
@@ -108,7 +112,7 @@ def _listen(
 
 def _fill(
     network: CodebookLM, known: Sequence[Tensor], texts: Sequence[Tensor | None], melodies: Sequence[Tensor | None],
-    draw: Callable[[int, Tensor], Tensor], guidance: float, *, use_cache: bool,
+    draw: Callable[[int, Tensor], Tensor], guidance: float, use_cache: bool, unheard: range = range(0),
 ) -> Iterator[None]:  # fmt: skip
     """Put a code in place of all that are unknown in `known` ``[K, S]``, of each request another step at a time."""
     copies = 1 if guidance == 1 else 2
@@ -122,7 +126,7 @@ def _fill(
     if use_cache:
         before = max(first) + (0 if prefix is None else prefix.shape[1])
         cache = network.backbone.cache(copies * len(kinds), before + count * (len(kinds) == len(parts)))
-    logits = _begin(network, [kind[0] for kind in kinds] * copies, cache, memory, prefix)
+    logits = _begin(network, _copied([kind[0] for kind in kinds], copies, unheard), cache, memory, prefix)
     if cache is not None and len(kinds) < len(parts):
         every = torch.tensor([row + copy * len(kinds) for copy in range(copies) for row in rows], device=logits.device)
         cache = network.backbone.cache(len(every), before + count).repeat(cache, every)
@@ -130,11 +134,12 @@ def _fill(
     for step in range(count):
         if step and cache is not None:
             ends = [min(start + step, own.shape[1]) - 1 for own, start in zip(known, first, strict=True)]
-            latest = torch.stack([own[:, end] for own, end in zip(known, ends, strict=True)])
-            logits = network(latest[..., None].repeat(copies, 1, 1), cache=cache, memory=memory)[:, :, 0]
+            begun = _copied([own[:, : end + 1] for own, end in zip(known, ends, strict=True)], copies, unheard)
+            latest = torch.stack([own[:, -1:] for own in begun])
+            logits = network(latest, cache=cache, memory=memory)[:, :, 0]
         elif step:
             begun = [own[:, : start + step] for own, start in zip(known, first, strict=True)]
-            logits = _begin(network, begun * copies, None, memory, prefix)
+            logits = _begin(network, _copied(begun, copies, unheard), None, memory, prefix)
         if copies == 2:
             told, untold = logits.chunk(2)
             logits = guide(told, untold, guidance)
@@ -144,6 +149,11 @@ def _fill(
             column = own[:, first[b] + step]
             own[:, first[b] + step] = torch.where(column == UNKNOWN, draw(b, logits[b]), column)
         yield
+
+
+def _copied(steps: list[Tensor], copies: int, unheard: range) -> list[Tensor]:
+    """`steps` ``[K, S]`` of each request; for guidance, then as they are without text."""
+    return steps + (([unmarked(own, unheard) for own in steps] if unheard else steps) if copies == 2 else [])
 
 
 def _begin(

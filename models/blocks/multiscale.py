@@ -18,7 +18,7 @@ from torch.nn import functional
 from codecbench import weights
 from codecbench.models.blocks.attention import KeyValueCache
 from codecbench.models.blocks.backbone import Backbone, BackboneShape
-from codecbench.models.blocks.sampling import NEVER
+from codecbench.models.blocks.sampling import NEVER, Guidance, guide, unmarked
 
 RELEASED_NAMES = (
     (r"^module\.", ""),
@@ -183,7 +183,7 @@ class MultiScaleLM(nn.Module):
 @torch.inference_mode()
 def generate(
     network: MultiScaleLM, prompts: Sequence[Patches], limits: Sequence[int], *, allowed: Tensor, end: int,
-    draw: Callable[[int, Tensor], Tensor], use_cache: bool = True,
+    draw: Callable[[int, Tensor], Tensor], use_cache: bool = True, guidance: Guidance[Patches] | None = None,
 ) -> list[tuple[Tensor, bool]]:  # fmt: skip
     """Ids ``[F, K]`` that follow each prompt, up to the first frame with an `end`; and whether there was one.
 
@@ -195,53 +195,60 @@ def generate(
         end: The id of the end, where it is allowed.
         draw: Takes the number of a request and logits ``[N]``, and returns an id.
         use_cache: Keep keys and values at both levels; else compute all anew each time, which gives the same.
+        guidance: Goes beyond what the prompts say; None for none. What is not heard without text fills its frame.
     """
+    begun = [*prompts, *(guidance.untold if guidance else ())]
     frames: list[list[Tensor]] = [[] for _ in prompts]
     running, ended = [limit > 0 for limit in limits], [False] * len(prompts)
     size = max(len(own.ids) for own in prompts) + max(limits, default=0) + 1
-    cache = network.outer.cache(len(prompts), size) if use_cache else None
-    nothing = network.frames.weight.new_zeros(len(prompts), network.shape.codebooks, dtype=torch.long)
+    cache = network.outer.cache(len(begun), size) if use_cache else None
+    nothing = network.frames.weight.new_zeros(1, network.shape.codebooks, dtype=torch.long)
     while any(running):
-        fresh = cache is None or not cache.longest
-        if fresh:
-            grown = [_grown(own, more) for own, more in zip(prompts, frames, strict=True)]
+        heard = [torch.stack(own) if own else nothing[:0] for own in frames]
+        if guidance:
+            heard += [unmarked(own.T, guidance.unheard).T for own in heard]
+        if cache is None or not cache.longest:
+            grown = [_grown(*each) for each in zip(begun, heard, strict=True)]
             told = network.listen(grown, cache)
             ends = torch.tensor([len(own.ids) for own in grown], device=told.device)
             now = told[torch.arange(len(told), device=told.device), ends - 1]
         else:
-            latest = [more[-1] if going else none for more, going, none in zip(frames, running, nothing, strict=True)]
-            now = network.listen([Patches(own[None]) for own in latest], cache, shifted=False)[:, 0]
-        found = _frame(network, now, running, allowed, draw, use_cache=use_cache)
+            latest = [Patches(torch.cat([nothing, own])[-1:]) for own in heard]
+            now = network.listen(latest, cache, shifted=False)[:, 0]
+        found = _frame(network, now, running, allowed, draw, guidance.scale if guidance else None, use_cache=use_cache)
         for b in [b for b, going in enumerate(running) if going]:
             ended[b] = bool((found[b] == end).any())
             if not ended[b]:
                 frames[b].append(found[b])
             running[b] = not ended[b] and len(frames[b]) < limits[b]
-    return [(torch.stack(own) if own else nothing[:0, :], over) for own, over in zip(frames, ended, strict=True)]
+    return [(torch.stack(own) if own else nothing[:0], over) for own, over in zip(frames, ended, strict=True)]
 
 
-def _grown(prompt: Patches, more: Sequence[Tensor]) -> Patches:
+def _grown(prompt: Patches, more: Tensor) -> Patches:
     """The prompt and what follows, and a frame that is yet to come."""
     blank = prompt.ids.new_zeros(1, prompt.ids.shape[1])
-    ids = torch.cat([prompt.ids, *(own[None] for own in more), blank])
+    ids = torch.cat([prompt.ids, more, blank])
     return Patches(ids, prompt.vectors, prompt.answer)
 
 
 def _frame(
     network: MultiScaleLM, told: Tensor, running: Sequence[bool], allowed: Tensor,
-    draw: Callable[[int, Tensor], Tensor], *, use_cache: bool,
+    draw: Callable[[int, Tensor], Tensor], scale: float | None, *, use_cache: bool,
 ) -> Tensor:  # fmt: skip
-    """The ids ``[B, K]`` of one frame, of which `told` ``[B, K, C]`` is known."""
+    """The ids ``[B, K]`` of one frame, of which `told` ``[B, K, C]`` is known; two of each if there is guidance."""
     batch, slots = told.shape[:2]
     tokens = torch.full((batch, 1), network.shape.first_token, device=told.device)
     cache = network.inner.cache(batch, slots) if use_cache else None
     for k in range(slots):
         first = k if use_cache else 0
         logits = network.speak(told[:, first : k + 1], tokens[:, first:], cache)[:, -1]
+        if scale is not None:
+            conditional, unconditional = logits.chunk(2)
+            logits = guide(conditional, unconditional, scale)
         logits = logits.masked_fill(~allowed[:, k], NEVER)
         drawn = [draw(b, logits[b]) if going else tokens[b, 0] for b, going in enumerate(running)]
-        tokens = torch.cat([tokens, torch.stack(drawn)[:, None]], dim=1)
-    return tokens[:, 1:]
+        tokens = torch.cat([tokens, torch.stack(drawn).repeat(batch // len(drawn))[:, None]], dim=1)
+    return tokens[: len(running), 1:]
 
 
 @torch.inference_mode()

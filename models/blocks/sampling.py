@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +14,8 @@ from codecbench.models.base import Request, Sampling
 
 NEVER = float("-inf")
 """The logit of a token that cannot be drawn."""
+Given = TypeVar("Given")
+"""What comes before an answer, as a network takes it."""
 
 
 def top_k(logits: Tensor, k: int) -> Tensor:
@@ -43,6 +47,28 @@ def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
     1 is the conditional logits, and more goes beyond them; MusicGen (arXiv:2306.05284) takes 3.
     """
     return conditional if scale == 1 else unconditional + scale * (conditional - unconditional)
+
+
+@dataclass(frozen=True, eq=False)
+class Guidance(Generic[Given]):
+    """Classifier-free guidance of answers whose tokens tell of the text too.
+
+    Attributes:
+        scale: As of `guide`.
+        untold: Of each request, what comes before the answer if there is no text.
+        unheard: The tokens that tell of the text: where there is none, the token before each is heard again.
+    """
+
+    scale: float
+    untold: Sequence[Given]
+    unheard: range
+
+
+def unmarked(tokens: Tensor, unheard: range) -> Tensor:
+    """`tokens` ``[..., F]``, those of `unheard` replaced by the last before them that is none, if there is any."""
+    told = (tokens >= unheard.start) & (tokens < unheard.stop)
+    places = torch.arange(tokens.shape[-1], device=tokens.device).expand_as(tokens).masked_fill(told, 0)
+    return tokens.gather(-1, places.cummax(dim=-1).values)
 
 
 def penalise_repetition(logits: Tensor, history: Tensor, penalty: float) -> Tensor:

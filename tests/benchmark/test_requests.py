@@ -125,6 +125,11 @@ BROKEN = {
 }
 
 
+def test_to_go_on_until_the_limit_is_an_answer(sweep: Any, requests: Any, rows: Rows) -> None:
+    sweep(["NeverEnds"], [requests("continuation", prompt_seconds="0.2")], "duration_ratio")
+    assert {(row["status"], row["reason"]) for row in rows()} == {("ok", "")}
+
+
 @pytest.mark.parametrize("broken", BROKEN)
 def test_a_broken_model_fails_and_the_others_go_on(sweep: Any, requests: Any, rows: Rows, broken: str) -> None:
     task, reason = BROKEN[broken]
