@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import fsum
 from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
@@ -18,7 +19,7 @@ from codecbench.audio import Audio, Clip
 from codecbench.benchmark.coding import SystemFailure, call, codec_input
 from codecbench.benchmark.datasets.base import Asked, Dataset, Utterance
 from codecbench.benchmark.resources import PeakMemory
-from codecbench.benchmark.responses import first_audio, one_likelihood, responses
+from codecbench.benchmark.responses import answered, first_audio, one_likelihood
 from codecbench.models.base import Card, Likelihood, Request, Response, Sampling, SpeechLM, Task
 from codecbench.models.limits import GIVES_TEXT, OPEN_ENDED
 from codecbench.recording import DataError
@@ -53,6 +54,8 @@ class Answer:
         seconds: Wall time; None of an answer that came with others in a batch.
         first_audio: Seconds to the first audio of a model that streams; None otherwise, and where it was not measured.
         memory_mb: By how much the process grew, at its peak.
+        cache: Bytes of keys and values at their most, for each second of audio that was heard or made; None where they
+            are not known.
         likelihood: Of the truth; None where it was not asked for.
         pair: The likelihoods of the better and the worse recording of a pair, of which nothing else was asked.
     """
@@ -64,6 +67,7 @@ class Answer:
     seconds: float | None
     first_audio: float | None = None
     memory_mb: float | None = None
+    cache: float | None = None
     likelihood: Likelihood | None = None
     pair: tuple[Likelihood, Likelihood] | None = None
 
@@ -145,15 +149,22 @@ def answer(
     try:
         with _begin(model) as memory:
             started = time.perf_counter()
-            (response,) = responses(call(model.generate, [request], sampling), 1)
+            (response,) = answered(model, [request], sampling)
             seconds = time.perf_counter() - started
         found = _checked(response, card, request, sampling, seconds)
         streams = first and card.streaming and found.output is not None
         soonest = _first_audio(model, request, sampling) if streams else None
-        found = replace(found, first_audio=soonest, memory_mb=memory.growth_mb())
+        kept = _cache(response, request)
+        found = replace(found, first_audio=soonest, memory_mb=memory.growth_mb(), cache=kept)
     except SystemFailure as failure:
         return failure
     return with_likelihood(model, found, truth)
+
+
+def _cache(response: Response, request: Request) -> float | None:
+    """See `Answer`."""
+    heard = fsum(clip.duration for clip in (request.audio, request.reference, response.audio) if clip)
+    return response.cache_bytes / heard if response.cache_bytes is not None and heard else None
 
 
 def _begin(model: SpeechLM) -> PeakMemory:
@@ -204,7 +215,7 @@ def answer_together(
     longest = replace(sampling, max_seconds=max(limit for _, limit in asked))
     requests = [replace(request, max_seconds=limit) for request, limit in asked]
     try:
-        found = responses(call(model.generate, requests, longest), len(asked))
+        found = answered(model, requests, longest)
     except SystemFailure as failure:
         if str(failure).startswith("timeout("):
             return []

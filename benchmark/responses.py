@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from math import isfinite
 from typing import Any
 
 from codecbench.audio import Clip
 from codecbench.benchmark.coding import SystemFailure, call
+from codecbench.models import cache_use
 from codecbench.models.base import Likelihood, Request, Response, Sampling, SpeechLM
 
 
@@ -30,6 +33,19 @@ def first_audio(model: SpeechLM, request: Request, sampling: Sampling) -> float:
         call(getattr(pieces, "close", lambda: None))
 
 
+def answered(model: SpeechLM, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
+    """The responses of `model`, checked, with the part of each in what the model kept of the past.
+
+    Raises:
+        SystemFailure: It raises, or returns anything else.
+    """
+    with cache_use.watched() as use:
+        found = responses(call(model.generate, requests, sampling), len(requests))
+    if use.most is None:
+        return found
+    return [replace(each, cache_bytes=use.most // len(found)) for each in found]
+
+
 def responses(found: Any, count: int) -> list[Response]:
     """The responses to `count` requests, of all that a model may return for them: checked, and nothing beside them."""
     if not isinstance(found, list) or len(found) != count or not all(isinstance(each, Response) for each in found):
@@ -37,6 +53,8 @@ def responses(found: Any, count: int) -> list[Response]:
     for each in found:
         if not isinstance(each.text, str | None) or type(each.tokens) is not int or each.tokens < 0:
             raise SystemFailure("contract(a response's text is a str or None, its tokens are a number from 0)")
+        if each.cache_bytes is not None and (type(each.cache_bytes) is not int or each.cache_bytes < 0):
+            raise SystemFailure("contract(the bytes of a response's cache are a number from 0, or None)")
         if not isinstance(each.audio, Clip | None):
             raise SystemFailure(f"contract(a response's audio is a {type(each.audio).__name__}, not a Clip)")
     return list(found)

@@ -36,6 +36,7 @@ TIMING_COLUMNS = {
     "system": "string", "point": "string", "dataset": "string", "utterance": "string",
     "encode_seconds": "float64", "decode_seconds": "float64", "peak_memory_mb": "float64", "duration": "float64",
     "generate_seconds": "float64", "first_audio_seconds": "float64", "tokens": "int64",
+    "cache_bytes_per_second": "float64",
 }  # fmt: skip
 EVIDENCE_COLUMNS = {
     "system": "string", "point": "string", "dataset": "string", "utterance": "string",
@@ -214,10 +215,10 @@ def _token_statistics(plan: Plan, cell: Cell, items: Items, merge: Merge) -> dic
 
 def _timing(cell: Cell, utterance: str, item: Row) -> dict[str, Any]:
     seconds, decode, peak, *of_answer = item["timing"]
-    first_audio, count = of_answer or (None, None)
+    first_audio, count, cache = of_answer or (None, None, None)
     return {
         **dict(zip(("system", "point", "dataset"), cell, strict=True)), "utterance": utterance,
         "encode_seconds": None if of_answer else seconds, "decode_seconds": decode, "peak_memory_mb": peak,
         "duration": item["duration"], "generate_seconds": seconds if of_answer else None,
-        "first_audio_seconds": first_audio, "tokens": count,
+        "first_audio_seconds": first_audio, "tokens": count, "cache_bytes_per_second": cache,
     }  # fmt: skip

@@ -149,7 +149,7 @@ class Scorer:
         )  # fmt: skip
         values = {metric.name: evaluate(metric, reference, output) for metric in self.metrics}
         return {
-            "timing": [answer.seconds, None, answer.memory_mb, answer.first_audio, answer.tokens],
+            "timing": [answer.seconds, None, answer.memory_mb, answer.first_audio, answer.tokens, answer.cache],
             **_columns(values),
         }
 

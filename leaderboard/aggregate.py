@@ -174,7 +174,10 @@ def _whole(parts: Sequence[Part], task: str) -> Part:
 
 
 def _of_answers(timings: pd.DataFrame) -> dict[str, float]:
-    """How fast a language model answered: seconds for each second of the truth, steps a second, first audio in ms."""
+    """How fast a language model answered: seconds for each second of the truth, steps a second, first audio in ms.
+
+    And what it kept of the past, in kB for each second of audio that it heard or made.
+    """
     known = timings[timings["generate_seconds"].notna()]
     if not (seconds := fsum(known["generate_seconds"])):
         return {}
@@ -183,6 +186,8 @@ def _of_answers(timings: pd.DataFrame) -> dict[str, float]:
         facts["generate_rtf"] = seconds / truth
     if known["first_audio_seconds"].notna().any():
         facts["first_audio_ms"] = 1000 * float(known["first_audio_seconds"].mean())
+    if known["cache_bytes_per_second"].notna().any():
+        facts["cache_kb_per_second"] = float(known["cache_bytes_per_second"].mean()) / 1000
     return facts
 
 

@@ -28,7 +28,7 @@ SCHEMA = 1
 KEY = ["system", "point", "dataset", "utterance", "metric"]
 OUTCOME = ["value", "weight", "status", "reason", "bits", "header_bits", "duration"]
 TIMING = ["system", "point", "dataset", "utterance", "encode_seconds", "decode_seconds", "duration", "peak_memory_mb"]
-OF_ANSWERS = ["generate_seconds", "first_audio_seconds", "tokens"]
+OF_ANSWERS = ["generate_seconds", "first_audio_seconds", "tokens", "cache_bytes_per_second"]
 """Columns of timings that older runs lack."""
 NAMES = {*KEY, "status", "reason", "signature"}
 """Columns of text that repeats."""

@@ -54,6 +54,7 @@ PROPERTIES = (
     Property("generate_rtf", "answers", "s a s of truth", _fixed(3)),
     Property("first_audio_ms", "first audio", "ms", _fixed(0)),
     Property("steps_per_second", "steps", "Hz", _fixed(1)),
+    Property("cache_kb_per_second", "cache", "kB a s", _fixed(0)),
     Property("peak_memory_mb", "memory", "MB", _fixed(0)),
 )
 

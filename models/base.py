@@ -371,12 +371,15 @@ class Response:
         text: Likewise.
         tokens: How many it took.
         ended: False if the model has a token for the end and did not come to it within the limit.
+        cache_bytes: What its keys and values took at most. The runner fills this in where they lie in a
+            `blocks.attention.KeyValueCache`; a model that keeps them elsewhere may say it, or not.
     """
 
     audio: Clip | None = None
     text: str | None = None
     tokens: int = 0
     ended: bool = True
+    cache_bytes: int | None = None
 
 
 @dataclass(frozen=True)

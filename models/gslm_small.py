@@ -34,7 +34,9 @@ PASSES = (8, *[1] * (small_lm.CODEBOOKS - 1))
 class SmallGSLM(semantic_small.Student, UnitSpeechLM):
     """GSLM with 1 M parameters, and a vocoder of 2 M."""
 
-    card = small_lm.card("gslm-small", "GSLM", ("continuation",), "arXiv:2102.01192")
+    card = small_lm.card(
+        "gslm-small", "GSLM", ("continuation",), "arXiv:2102.01192", expected_failures=semantic_small.NOISE_IS_LIKELY
+    )
     longest = 512
     size: ClassVar[tuple[int, int, int, int]] = (128, 4, 4, 512)
     """Of the language model, as of `gslm.GSLM.size`."""

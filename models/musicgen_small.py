@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from codecbench.audio import Clip
 from codecbench.models import small, small_lm, word_marks
-from codecbench.models.base import LoadOptions, Request, Response, Sampling
+from codecbench.models.base import LoadOptions, Request, Response, Sampling, SpeechLM
 from codecbench.models.limits import check_request, check_sampling
 from codecbench.models.musicgen import MusicGen, Size
 from codecbench.models.musicgen_files import Networks
@@ -35,10 +35,12 @@ class SmallMusicGen(small_lm.Student, MusicGen):
     """MusicGen."""
 
     card = small_lm.card(
-        "musicgen-small-digits", "MusicGen", ("tts", "continuation"), "arXiv:2306.05284", sampling=small_lm.SAMPLING
+        "musicgen-small-digits", "MusicGen", ("tts", "continuation"), "arXiv:2306.05284",
+        sampling=(*small_lm.SAMPLING, ("guidance", 2.0)),
     )  # fmt: skip
     recipe = LMRecipe(steps=4_000, strings=4_000, speed=(0.93, 1.07))
     size = Size(128, 5, 4, text=(128, 1, 4))
+    stream, samples = SpeechLM.stream, SpeechLM.samples  # the codec does not stream, and answers have an end
 
     def __init__(self, network: Any, tokens: Any, device: str) -> None:
         super().__init__(Networks(network["lm"], tokens.network, network["text"]), None, device)

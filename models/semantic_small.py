@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from codecbench.models.training.digits import Coded
 
 NAME, UNITS = "digit-units", 64
+NOISE_IS_LIKELY = (
+    (
+        "likelihood_prefers_own",
+        "noise is one unit over and over to a tokeniser of digits, and so likelier than any digit",
+    ),
+)
+"""The expected failure of a check. What greedy models go on with is short and hardly a digit."""
 SPREAD = 4
 """Batches from which one of nearly equal lengths is chosen."""
 

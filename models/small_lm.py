@@ -49,7 +49,7 @@ BREATH = 0.04
 """A word begins so many seconds before its sound does."""
 SHORTEST = 8
 """Frames that a word has at least."""
-SAMPLING = (("temperature", 1.0), ("top_k", 5), ("guidance", 2.0))
+SAMPLING = (("temperature", 1.0), ("top_k", 5))
 """Of those that speak code by code: found best on held-out takes."""
 SPREAD = 6
 """A batch is chosen, by length, from as many times its number of examples."""

@@ -50,7 +50,9 @@ def places() -> Tensor:
 class SmallUniAudio(small_lm.Student, UniAudio):
     """UniAudio."""
 
-    card = small_lm.card("uniaudio-small", "UniAudio", ("tts",), "arXiv:2310.00704", sampling=small_lm.SAMPLING)
+    card = small_lm.card(
+        "uniaudio-small", "UniAudio", ("tts",), "arXiv:2310.00704", sampling=(*small_lm.SAMPLING, ("guidance", 2.5))
+    )
     recipe = LMRecipe(steps=3_600, strings=4_000, speed=(0.93, 1.07))
     size = Size(144, 4, 4, longest=1000)
     scored: ClassVar[tuple[str, ...]] = ("start", "plain_tts_task", "phone_start", "phone_end", "audio_start")

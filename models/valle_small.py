@@ -26,7 +26,11 @@ class SmallValle(small_lm.Student, ValleSystem):
     """VALL-E."""
 
     card = small_lm.card(
-        "valle-small", "VALL-E", ("tts", "continuation"), "arXiv:2301.02111", sampling=small_lm.SAMPLING
+        "valle-small",
+        "VALL-E",
+        ("tts", "continuation"),
+        "arXiv:2301.02111",
+        sampling=(*small_lm.SAMPLING, ("guidance", 2.0)),
     )
     recipe = LMRecipe(steps=4_000)
     repetition_aware = True  # without it, it falls silent

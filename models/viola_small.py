@@ -33,7 +33,9 @@ TEMPO = 0.85, 1.2
 class SmallViola(small_lm.Student, Viola):
     """VioLA."""
 
-    card = small_lm.card("viola-small", "VioLA", ("tts", "asr"), "arXiv:2305.16107", sampling=small_lm.SAMPLING)
+    card = small_lm.card(
+        "viola-small", "VioLA", ("tts", "asr"), "arXiv:2305.16107", sampling=(*small_lm.SAMPLING, ("guidance", 2.0))
+    )
     recipe = LMRecipe(steps=4_000, batch=12)
     script = small_lm.SCRIPT
     longest = 30

@@ -19,7 +19,7 @@ from codecbench.benchmark.isolation.loading import LoadFailure, load_system
 from codecbench.benchmark.isolation.plain import from_plain, to_plain
 from codecbench.benchmark.isolation.protocol import Message, ProtocolError, receive, send, unwire_many, wire_many
 from codecbench.benchmark.isolation.wire import likelihood_message, read_request, response_message
-from codecbench.benchmark.responses import first_audio, one_likelihood, responses
+from codecbench.benchmark.responses import answered, first_audio, one_likelihood
 from codecbench.errors import CodecbenchError
 from codecbench.models import registry as models
 from codecbench.models.base import Codec, LoadOptions, OperatingPoint, Request, Response, SpeechLM
@@ -124,7 +124,7 @@ class Server:
     def _generate(self, request: Message) -> Message:
         asked, sampling = read_request(request)
         requests, self._waiting = [*self._waiting, asked], []
-        self._answers = responses(call(self._model.generate, requests, sampling), len(requests))
+        self._answers = answered(self._model, requests, sampling)
         return self._another(request)
 
     def _another(self, request: Message) -> Message:

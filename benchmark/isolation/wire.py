@@ -44,7 +44,7 @@ def response_message(response: Response) -> Message:
     audio = response.audio
     facts = {
         "text": response.text, "tokens": response.tokens, "ended": bool(response.ended),
-        "sample_rate": audio.sample_rate if audio else None,
+        "sample_rate": audio.sample_rate if audio else None, "cache_bytes": response.cache_bytes,
     }  # fmt: skip
     return Message("done", facts, (audio.samples,) if audio else ())
 
@@ -63,7 +63,8 @@ def read_response(message: Message) -> Response:
     if len(message.arrays) != (rate is not None):
         raise ProtocolError("another number of recordings than of sample rates")
     audio = _clip(message.arrays, typed(facts, "sample_rate", int)) if rate is not None else None
-    return Response(audio, text, typed(facts, "tokens", int), typed(facts, "ended", bool))
+    kept = typed(facts, "cache_bytes", int) if facts.get("cache_bytes") is not None else None
+    return Response(audio, text, typed(facts, "tokens", int), typed(facts, "ended", bool), kept)
 
 
 def _clip(arrays: Sequence[NDArray[Any]], rate: int) -> Clip:

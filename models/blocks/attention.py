@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from codecbench.models import cache_use
 from codecbench.models.blocks.positions import rotate
 
 
@@ -28,6 +29,7 @@ class KeyValueCache:
         """All of it is looked at in every step, through a mask, so that no shape changes: for CUDA graphs."""
         self.keys = torch.zeros(layers, batch, heads, capacity, size, device=device, dtype=dtype)
         self.values = torch.zeros_like(self.keys)
+        self._step = 2 * self.keys.nbytes // capacity if capacity else 0
         self.lengths = torch.zeros(batch, dtype=torch.long, device=device)
         self.longest = 0
         """The longest of `lengths`."""
@@ -67,6 +69,7 @@ class KeyValueCache:
         else:
             least, self.longest = (int(end) for end in self.lengths.aminmax())
             self.level = least == self.longest
+        cache_use.note(self, self.longest * self._step)
 
     def repeat(self, cache: KeyValueCache, rows: Tensor) -> KeyValueCache:
         """Begin with what `cache` holds, where each request here is the one there whose number `rows` ``[B]`` says."""

@@ -26,6 +26,7 @@ CODECS = {
     "opus": {"family": "Opus", "track": "classical", "rates": [6, 12], "skill": -0.7},
     "mimi": {"family": "Mimi", "track": "official", "rates": [0.55, 1.1], "skill": 0.5},
 }
+OF_ANSWERS = ("generate_rtf", "first_audio_ms", "steps_per_second", "cache_kb_per_second")
 LISTS = {"speak_en": "tts", "speak_de": "tts", "go_on": "continuation"}
 MEASURED = {
     "tts": ("wer", "speaker_similarity", "first_audio", "rtf"),
@@ -142,18 +143,26 @@ def test_speed_of_answers_is_a_property(run: Path) -> None:
     def timing(**facts: Any) -> dict[str, Any]:
         return {"point": "base", "dataset": "speak_en", "encode_seconds": None, "decode_seconds": None,
                 "peak_memory_mb": 100.0, "duration": 2.0, "generate_seconds": None, "first_audio_seconds": None,
-                "tokens": None, **facts}  # fmt: skip
+                "tokens": None, "cache_bytes_per_second": None, **facts}  # fmt: skip
 
     rows = [
-        timing(system="large_lm", utterance="req00", generate_seconds=3.0, first_audio_seconds=0.2, tokens=50),
-        timing(system="large_lm", utterance="req01", generate_seconds=1.0, tokens=150),
+        timing(
+            system="large_lm",
+            utterance="req00",
+            generate_seconds=3.0,
+            first_audio_seconds=0.2,
+            tokens=50,
+            cache_bytes_per_second=3e6,
+        ),
+        timing(system="large_lm", utterance="req01", generate_seconds=1.0, tokens=150, cache_bytes_per_second=1e6),
         timing(system="ceiling", utterance="req00", encode_seconds=1.0, decode_seconds=2.0),
     ]
     pd.DataFrame(rows).to_parquet(run / "timings.parquet", index=False)
     (section,) = [s for s in aggregate(read_runs([run])).sections if s.dataset == "speak_en"]
     facts = {row.system: row.properties for row in section.rows}
-    found = {name: facts["large_lm"][name] for name in ("generate_rtf", "first_audio_ms", "steps_per_second")}
-    assert found == pytest.approx({"generate_rtf": 1.0, "first_audio_ms": 200.0, "steps_per_second": 50.0})
+    found = {name: facts["large_lm"][name] for name in OF_ANSWERS}
+    expected = {"generate_rtf": 1.0, "first_audio_ms": 200.0, "steps_per_second": 50.0, "cache_kb_per_second": 2000.0}
+    assert found == pytest.approx(expected)
     assert (facts["ceiling"]["encode_rtf"], "steps_per_second" in facts["ceiling"]) == (0.5, False)
     assert "first audio" in render(read_runs([run]))
 

@@ -10,8 +10,14 @@ import pytest
 from codecbench.audio import Clip
 from codecbench.models import small
 from codecbench.models.base import LoadOptions
+from codecbench.models.checks.runner import check
+from codecbench.models.checks.subject import Options
 
 CARRIED = [system for system in small.SYSTEMS if system.card.package_weights]
+MODELS = (
+    "audiolm-small", "gslm-small", "musicgen-small-digits", "soundstorm-small", "uniaudio-small", "valle-small",
+    "viola-small",
+)  # fmt: skip
 
 
 def voice(seconds: float = 1.0) -> Clip:
@@ -58,3 +64,10 @@ def test_all_had_the_same_steps_and_batch() -> None:
     names = [system.card.name for system in small.FAMILIES]
     recipes = [json.loads(small.metadata(small.FOLDER / f"{name}.safetensors")["recipe"]) for name in names]
     assert len({(r["steps"], r["batch"], r["seconds"]) for r in recipes}) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_every_check_of_a_language_model_passes_with_them(name: str) -> None:
+    report = check(name, Options())
+    assert [result for result in report.results if not result.ok] == []
