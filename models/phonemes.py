@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -152,13 +153,13 @@ def _require(*packages: str) -> None:
 
 
 class VallexReader:
-    """The phonemes of VALL-E-X: an IPA of its own, a letter an id, each text on its own. English alone is read here.
+    """The phonemes of VALL-E-X: an IPA of its own, a letter an id, each text on its own: English, Chinese or Japanese.
 
     Args:
         path: The file ``bpe_69.json``.
 
     Raises:
-        InvalidSystem: The file is not there or is damaged, or the phonemiser is not installed.
+        InvalidSystem: The file is not there or is damaged, or the phonemiser of English is not installed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -178,9 +179,9 @@ class VallexReader:
     def _ids(self, text: str, language: str) -> list[int]:
         if not text.strip():
             return []
-        if language != "en":
-            raise ValueError(f"no phonemiser for '{language}' is here; there is one for en")
-        ids: list[int] = self._tokenizer.encode(english_ipa(text).replace(" ", "_")).ids
+        if language not in VALLEX_IPA:
+            raise ValueError(f"no phonemiser for '{language}' is here; there are some for {', '.join(VALLEX_IPA)}")
+        ids: list[int] = self._tokenizer.encode(VALLEX_IPA[language](text).replace(" ", "_")).ids
         return ids
 
 
@@ -204,8 +205,27 @@ def english_ipa(text: str) -> str:
     text = re.sub(rf"\b({'|'.join(ABBREVIATIONS)})\.", lambda found: ABBREVIATIONS[found[1]], text)
     text = re.sub(r"\s+", " ", eng_to_ipa.convert(spell_numbers(text)))
     text = re.sub(r"l([^aeiouæɑɔəɛɪʊ ]*(?: |$))", r"ɫ\1", text)
-    text = text.replace("r", "ɹ").replace("ʤ", "dʒ").replace("ʧ", "tʃ").replace("...", "…").rstrip()
+    return _ended(text.replace("r", "ɹ").replace("ʤ", "dʒ").replace("ʧ", "tʃ").replace("...", "…"))
+
+
+def _ended(text: str) -> str:
+    text = text.rstrip()
     return text if re.search(r"[.,!?\-…~]$", text) else f"{text}."
+
+
+def _eastern(name: str, text: str) -> str:
+    """`text` by a function of `codecbench.models.phonemes_east`."""
+    if not all(find_spec(package) for package in ("cn2an", "jieba", "pyopenjtalk", "pypinyin", "unidecode")):
+        raise ValueError("the phonemisers of zh and ja are not installed; get them with `pip install codecbench[cjk]`")
+    from codecbench.models import phonemes_east
+
+    return _ended(str(getattr(phonemes_east, name)(text)))
+
+
+VALLEX_IPA: dict[str, Callable[[str], str]] = {
+    "en": english_ipa, "zh": partial(_eastern, "chinese_ipa"), "ja": partial(_eastern, "japanese_ipa")
+}  # fmt: skip
+"""Of each language that VALL-E-X speaks, how its IPA is made; all end in a mark."""
 
 
 def spell_numbers(text: str) -> str:

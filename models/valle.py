@@ -6,9 +6,9 @@ text is phonemes; the words and the sound of the voice come first. Microsoft pub
 - ``valle`` loads what lifeiteng/vall-e trains: a folder with one checkpoint (``*.pt``), its
   ``unique_text_tokens.k2symbols``, and EnCodec's file unless that is in the cache. Text is read by eSpeak NG as
   American English, with the extra ``phonemes``.
-- ``valle_x`` is the published model of VALL-E-X. Its text is an IPA of its own, a letter a token; a phonemiser for
-  English alone is here (the extra ``phonemes``), so it speaks English in voices that speak English, though the model
-  knows Chinese and Japanese. The language of a text is told by a vector that is added to it.
+- ``valle_x`` is the published model of VALL-E-X. Its text is an IPA of its own, a letter a token, made of English (the
+  extra ``phonemes``), Chinese or Japanese (the extra ``cjk``); voice and text may differ in language. The language of a
+  text is told by a vector that is added to it.
 
 Equal to the open code on equal weights, but for two things: that stops after 16 codes a phoneme, this at
 `Sampling.max_seconds`; and VALL-E-X now decodes with Vocos, this with EnCodec, as it did before. Codes of the first

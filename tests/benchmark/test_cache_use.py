@@ -38,7 +38,7 @@ def test_the_most_that_caches_hold_at_once() -> None:
         with cache_use.watched() as later:
             cache_use.note(first, 2)
     cache_use.note(first, 1000)
-    assert (use.most, later.most) == (9, 2)
+    assert [watched.most for watched in (use, later)] == [9, 2]
 
 
 def test_a_model_keeps_what_its_shape_says() -> None:

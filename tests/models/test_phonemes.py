@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from codecbench.errors import InvalidSystem
-from codecbench.models import phonemes
+from codecbench.models import phonemes, phonemes_east
 from codecbench.models.phonemes import EspeakReader, VallexReader, english_ipa, framed, read_bytes
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "phonemes.json").read_text(encoding="utf-8"))
+EAST = json.loads((Path(__file__).parents[1] / "golden" / "phonemes_east.json").read_text(encoding="utf-8"))
 SYMBOLS = "<eps> 0\n_ 1\nb 2\na 3\n"
 
 
@@ -71,6 +72,37 @@ def test_ipa_of_valle_x(text: str) -> None:
     for package in ("eng_to_ipa", "inflect", "unidecode"):
         pytest.importorskip(package)
     assert english_ipa(text).replace(" ", "_") == GOLDEN["ipa"][text]
+
+
+@pytest.mark.filterwarnings("ignore::SyntaxWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("language", EAST)
+def test_ipa_of_valle_x_in_the_east(language: str) -> None:
+    for package in ("cn2an", "jieba", "pyopenjtalk", "pypinyin", "unidecode"):
+        pytest.importorskip(package)
+    found = {text: phonemes.VALLEX_IPA[language](text).replace(" ", "_") for text in EAST[language]}
+    assert found == EAST[language]
+
+
+def test_bopomofo_of_each_kind() -> None:
+    """All that `chinese_ipa` does after the words are found, by hand."""
+    told = {
+        "ㄅㄛˉ": "p⁼wo→",
+        "ㄓˉ": "ts`⁼ɹ`→",
+        "ㄙˋ": "sɹ↓",
+        "ㄒㄩㄥˊ": "ʃjʊŋ↑",
+        "ㄏㄨㄚˉ": "xwa→",
+        "ㄦˊ": "əɹ`↑",
+        "ㄇㄚ˙，": "ma,",
+    }
+    assert {syllable: phonemes_east.of_bopomofo(syllable) for syllable in told} == told
+    assert phonemes_east.of_bopomofo("Xw") == "ɛ→kʰu↓sɹ↓t⁼a↓p⁼u↓ljoʊ↓"
+
+
+def test_missing_phonemisers_of_the_east_name_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phonemes, "find_spec", lambda _name: None)
+    for language in ("zh", "ja"):
+        with pytest.raises(ValueError, match=r"pip install codecbench\[cjk\]"):
+            phonemes.VALLEX_IPA[language]("好")
 
 
 def test_symbols_of_espeak(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_released_files_of_valle_x(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     from tokenizers import Tokenizer, models
 
     monkeypatch.setattr(phonemes, "_require", lambda *_: None)
-    monkeypatch.setattr(phonemes, "english_ipa", lambda text: text)
+    monkeypatch.setitem(phonemes.VALLEX_IPA, "en", lambda text: text)
     source = TinyValleX.load(LoadOptions(random_seed=1))
     model, text, codec = (tmp_path / file.name for file in TinyValleX.card.weights)
     torch.save({"model": as_released(source.lm, names_of(languages=True)), "exp_dir": Path("x")}, model)
@@ -162,8 +162,11 @@ def test_released_files_of_valle_x(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert prompt.text.tolist() == [4, 3, 4, 5, 3]
     assert prompt.text_languages is not None
     assert prompt.text_languages.tolist() == [0, 0, 0, 0, 0]
-    with pytest.raises(ValueError, match="no phonemiser for 'zh' is here"):
-        system.generate([Request("tts", text="ab", language="zh")], GREEDY)
+    monkeypatch.setitem(phonemes.VALLEX_IPA, "zh", lambda text: text[::-1])
+    request = Request("tts", text="ab", audio=noise(0.1), transcript="b", language="zh", source_language="en")
+    across = system.prompt(request)
+    assert across.text_languages is not None
+    assert (across.text.tolist(), across.text_languages.tolist()) == ([4, 4, 3], [0, 1, 1])
     codec.unlink()
     with pytest.raises(InvalidSystem, match=r"no such file or folder for its weights: .*encodec_24khz"):
         TinyValleX.load(LoadOptions(weights=tmp_path))
