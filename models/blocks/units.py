@@ -1,8 +1,9 @@
 """Units: speech as the entries of a k-means codebook that are nearest to a self-supervised model's features.
 
-HuBERT (arXiv:2106.07447), wav2vec 2.0 (arXiv:2006.11477) or WavLM (arXiv:2110.13900), up to one of their layers. The
-networks are torchaudio's; files are read as ``transformers`` writes them. Units carry what is said more than who says
-it, so that models of spoken language are models of units (arXiv:2102.01192).
+HuBERT (arXiv:2106.07447), wav2vec 2.0 (arXiv:2006.11477), WavLM (arXiv:2110.13900) or W2v-BERT 2.0 (`w2v_bert`), up to
+one of their layers. The networks of the first three are torchaudio's; files are read as ``transformers`` writes them.
+Units carry what is said more than who says it, so that models of spoken language are models of units
+(arXiv:2102.01192).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from codecbench import tolerant_torchaudio, weights
+from codecbench.models.blocks import w2v_bert
 
 Conv = tuple[int, int, int]
 """Channels, kernel size and stride of a convolution."""
@@ -33,7 +35,8 @@ class Features:
         layer: How many Transformer layers are passed; the last one's output is the feature.
         dimension, heads, hidden: Of the Transformer.
         convs: Of the feature extractor.
-        kind: ``wavlm`` has relative positions with gates; HuBERT and wav2vec 2.0 are one network.
+        kind: ``wavlm`` has relative positions with gates; HuBERT and wav2vec 2.0 are one network; ``w2v-bert`` has
+            `convs` in name only, and what is said of convolutions and positions below means nothing to it.
         large: Normalise every convolution, and what goes into each part of a layer, as the larger models do.
         conv_bias: The convolutions add a bias.
         normalise: A clip is brought to mean 0 and variance 1 first.
@@ -45,7 +48,7 @@ class Features:
     heads: int = 12
     hidden: int = 3072
     convs: tuple[Conv, ...] = HEAD
-    kind: Literal["hubert", "wavlm"] = "hubert"
+    kind: Literal["hubert", "wavlm", "w2v-bert"] = "hubert"
     large: bool = False
     conv_bias: bool = False
     normalise: bool = False
@@ -68,6 +71,8 @@ class Features:
 
 def from_config(config: Mapping[str, Any], layer: int, *, normalise: bool = False) -> Features:
     """The model that ``config.json`` of a ``transformers`` folder describes, up to `layer`."""
+    if config.get("model_type") == "wav2vec2-bert":
+        return Features(**w2v_bert.features(config, layer))
     sizes = zip(config["conv_dim"], config["conv_kernel"], config["conv_stride"], strict=True)
     return Features(
         layer, config["hidden_size"], config["num_attention_heads"], config["intermediate_size"], tuple(sizes),
@@ -84,21 +89,8 @@ class Tokeniser(nn.Module):
 
     def __init__(self, net: Features, entries: int) -> None:
         super().__init__()
-        models = tolerant_torchaudio.load().models
-        shared: dict[str, Any] = {
-            "extractor_mode": "layer_norm" if net.large else "group_norm",
-            "extractor_conv_layer_config": list(net.convs), "extractor_conv_bias": net.conv_bias,
-            "encoder_embed_dim": net.dimension, "encoder_projection_dropout": 0.0,
-            "encoder_pos_conv_kernel": net.position_kernel, "encoder_pos_conv_groups": net.position_groups,
-            "encoder_num_layers": net.layer, "encoder_num_heads": net.heads, "encoder_attention_dropout": 0.0,
-            "encoder_ff_interm_features": net.hidden, "encoder_ff_interm_dropout": 0.0, "encoder_dropout": 0.0,
-            "encoder_layer_norm_first": net.large, "encoder_layer_drop": 0.0, "aux_num_out": None,
-        }  # fmt: skip
         self.net = net
-        if net.kind == "wavlm":
-            self.network = models.wavlm_model(**shared, encoder_num_buckets=320, encoder_max_distance=800)
-        else:
-            self.network = models.wav2vec2_model(**shared)
+        self.network: Any = w2v_bert.W2vBert(net) if net.kind == "w2v-bert" else _of_torchaudio(net)
         self.register_buffer("centroids", torch.zeros(entries, net.dimension))
 
     @property
@@ -130,6 +122,22 @@ class Tokeniser(nn.Module):
         return cast("Tensor", self(functional.pad(samples, (0, needed - len(samples)))))
 
 
+def _of_torchaudio(net: Features) -> Any:
+    models = tolerant_torchaudio.load().models
+    shared: dict[str, Any] = {
+        "extractor_mode": "layer_norm" if net.large else "group_norm",
+        "extractor_conv_layer_config": list(net.convs), "extractor_conv_bias": net.conv_bias,
+        "encoder_embed_dim": net.dimension, "encoder_projection_dropout": 0.0,
+        "encoder_pos_conv_kernel": net.position_kernel, "encoder_pos_conv_groups": net.position_groups,
+        "encoder_num_layers": net.layer, "encoder_num_heads": net.heads, "encoder_attention_dropout": 0.0,
+        "encoder_ff_interm_features": net.hidden, "encoder_ff_interm_dropout": 0.0, "encoder_dropout": 0.0,
+        "encoder_layer_norm_first": net.large, "encoder_layer_drop": 0.0, "aux_num_out": None,
+    }  # fmt: skip
+    if net.kind == "wavlm":
+        return models.wavlm_model(**shared, encoder_num_buckets=320, encoder_max_distance=800)
+    return models.wav2vec2_model(**shared)
+
+
 def deduplicate(units: Tensor) -> tuple[Tensor, Tensor]:
     """`units` ``[F]`` without repetitions ``[N]``, and for how many frames each lasts ``[N]``."""
     found, counts = torch.unique_consecutive(units, return_counts=True)
@@ -138,6 +146,8 @@ def deduplicate(units: Tensor) -> tuple[Tensor, Tensor]:
 
 def own_names(state: Mapping[str, Tensor], net: Features) -> dict[str, Tensor]:
     """`state` of a model of ``transformers``, whole or with a head, as that of a `Tokeniser` without its centroids."""
+    if net.kind == "w2v-bert":
+        return {f"network.{name}": tensor for name, tensor in w2v_bert.own_names(state, _beyond(net)).items()}
     rules = (
         (r"^(hubert|wav2vec2|wavlm)\.", ""),
         (r"^feature_projection\.", "encoder.feature_projection."),

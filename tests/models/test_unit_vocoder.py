@@ -183,6 +183,36 @@ def test_features_may_be_a_folder_of_transformers(tmp_path: Path) -> None:
         unit_files.read_tokeniser(Features(2), tmp_path, tmp_path / "km.npy", 5)
 
 
+@pytest.mark.parametrize("length", [560, 5000, 5360, 5519])
+def test_features_may_be_those_of_w2v_bert(tmp_path: Path, length: int) -> None:
+    from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig, Wav2Vec2BertModel
+
+    from codecbench.models.blocks.units import Features
+
+    config = Wav2Vec2BertConfig(
+        hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32, output_hidden_size=16
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        model = Wav2Vec2BertModel(config).eval()
+    model.save_pretrained(tmp_path)
+    hear = SeamlessM4TFeatureExtractor(
+        feature_size=80, num_mel_bins=80, sampling_rate=16_000, stride=2, padding_value=1
+    )
+    hear.save_pretrained(tmp_path)
+    np.save(tmp_path / "km.npy", np.eye(5, 16, dtype=np.float32))
+    found = unit_files.read_tokeniser(Features(2), tmp_path, tmp_path / "km.npy", 5).eval()
+    assert (found.net.hop, found.net.reach, found.net.layer) == (320, 560, 2)
+    heard = 0.2 * torch.randn(length, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        frames = hear(heard.numpy(), sampling_rate=16_000, return_tensors="pt")
+        states = model(**frames, output_hidden_states=True).hidden_states
+        count = (length - 560) // 320 + 1
+        torch.testing.assert_close(found.features(heard), states[2][0, :count], rtol=1e-4, atol=1e-4)
+        assert len(found(heard)) == count
+        assert found.whole(heard).shape == (-(-length // 320),)
+
+
 def test_pitch_codes_against_the_paper() -> None:
     quantiser = PitchQuantiser().requires_grad_(False).eval()
     weights.load_state(quantiser, pitch_codes.own_names(released("pitch_codes")), Path("pitch_codes"))
