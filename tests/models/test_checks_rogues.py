@@ -30,7 +30,7 @@ CAUGHT = {
     "Adapts": ("encode_again", "other codes"),
     "LeaksInBatch": ("encode_batch", "differ from those it has alone"),
     "Caches": ("same_work_again", "a clip that was coded before takes"),
-    "OrderOfHashes": ("encodes_elsewhere", "100.0% differ"),
+    "OrderOfHashes": ("encodes_elsewhere", "% differ"),
     "WritesToInput": ("input_unmodified", "others after encoding"),
     "OneBuffer": ("outputs_own_memory", "share memory"),
     "Late": ("in_time", "160 samples late (20.0 ms)"),
