@@ -198,36 +198,37 @@ def generate(
         guidance: Goes beyond what the prompts say; None for none. What is not heard without text fills its frame.
     """
     begun = [*prompts, *(guidance.untold if guidance else ())]
-    frames: list[list[Tensor]] = [[] for _ in prompts]
+    heard: list[list[Tensor]] = [[] for _ in begun]
+    frames = heard[: len(prompts)]
     running, ended = [limit > 0 for limit in limits], [False] * len(prompts)
     size = max(len(own.ids) for own in prompts) + max(limits, default=0) + 1
     cache = network.outer.cache(len(begun), size) if use_cache else None
-    nothing = network.frames.weight.new_zeros(1, network.shape.codebooks, dtype=torch.long)
+    nothing = network.frames.weight.new_zeros(network.shape.codebooks, dtype=torch.long)
     while any(running):
-        heard = [torch.stack(own) if own else nothing[:0] for own in frames]
-        if guidance:
-            heard += [unmarked(own.T, guidance.unheard).T for own in heard]
         if cache is None or not cache.longest:
             grown = [_grown(*each) for each in zip(begun, heard, strict=True)]
             told = network.listen(grown, cache)
             ends = torch.tensor([len(own.ids) for own in grown], device=told.device)
             now = told[torch.arange(len(told), device=told.device), ends - 1]
         else:
-            latest = [Patches(torch.cat([nothing, own])[-1:]) for own in heard]
+            latest = [Patches((own[-1] if own else nothing)[None]) for own in heard]
             now = network.listen(latest, cache, shifted=False)[:, 0]
         found = _frame(network, now, running, allowed, draw, guidance.scale if guidance else None, use_cache=use_cache)
         for b in [b for b, going in enumerate(running) if going]:
             ended[b] = bool((found[b] == end).any())
             if not ended[b]:
                 frames[b].append(found[b])
+                if guidance:
+                    untold = heard[len(prompts) + b]
+                    untold.append(unmarked(torch.stack([*untold[-1:], found[b]], dim=1), guidance.unheard)[:, -1])
             running[b] = not ended[b] and len(frames[b]) < limits[b]
-    return [(torch.stack(own) if own else nothing[:0], over) for own, over in zip(frames, ended, strict=True)]
+    return [(torch.stack(own) if own else nothing[None][:0], over) for own, over in zip(frames, ended, strict=True)]
 
 
-def _grown(prompt: Patches, more: Tensor) -> Patches:
+def _grown(prompt: Patches, more: Sequence[Tensor]) -> Patches:
     """The prompt and what follows, and a frame that is yet to come."""
     blank = prompt.ids.new_zeros(1, prompt.ids.shape[1])
-    ids = torch.cat([prompt.ids, more, blank])
+    ids = torch.cat([prompt.ids, *(own[None] for own in more), blank])
     return Patches(ids, prompt.vectors, prompt.answer)
 
 
