@@ -70,7 +70,9 @@ def audiodec() -> nn.Module:
         DIMENSION, width=16, strides=STRIDES, elu_before=(), bias=False, conv=EarlyConv1d,
         transpose=HeldConvTranspose1d,
     )  # fmt: skip
-    return SoundStreamCodec(net, CODEBOOKS, CODEBOOK_SIZE, straight_through=True)
+    codec = SoundStreamCodec(net, CODEBOOKS, CODEBOOK_SIZE, straight_through=True)
+    codec.late = HOP
+    return codec
 
 
 def hificodec() -> nn.Module:
@@ -113,6 +115,8 @@ class Small(WholeClipCodec):
 
     build: ClassVar[Callable[[], nn.Module]]
     """Makes the network, with random weights."""
+    late: ClassVar[int] = 0
+    """Frames by which latent frames come after the part of the waveform that they code."""
 
     @classmethod
     def network(cls, seed: int) -> nn.Module:
@@ -201,12 +205,11 @@ def label(facts: dict[str, str]) -> str:
 
 
 DEAF = {
-    "soundstream-small": ("decoder_follows_codes", "permuted_codes"),
-    "encodec-small": ("decoder_follows_codes", "permuted_codes", "zeroed_codes"),
-    "audiodec-small": ("random_codes", "permuted_codes", "zeroed_codes"),
+    "encodec-small": ("permuted_codes",),
+    "audiodec-small": ("decoder_follows_codes", "permuted_codes"),
     "hificodec-small": ("permuted_codes",),
     "speechtokenizer-small": ("permuted_codes",),
-    "dac-small": ("decoder_follows_codes", "permuted_codes"),
+    "dac-small": ("permuted_codes",),
 }
 """The checks that the present weights do not pass, by system."""
 FEW_STEPS = "after so few steps of training, other codes do not sound much worse"
@@ -251,8 +254,15 @@ class SmallAudioDec(Small):
     """AudioDec, the autoencoder symAD."""
 
     card = _card("audiodec-small", "AudioDec", "arXiv:2305.16608", causal=True, lookahead=1 - HOP)
-    card = replace(card, points=card.points[-1:], nested=False)
+    late_output = (
+        "in_time",
+        "its frames are known before their part of the waveform is, so the output is a frame late",
+    )
+    card = replace(
+        card, points=card.points[-1:], nested=False, expected_failures=(*card.expected_failures, late_output)
+    )
     build = audiodec
+    late = 1
 
 
 class SmallHiFiCodec(Small):
@@ -282,6 +292,7 @@ class SmallFunCodec(Small):
 
     card = _card("funcodec-small", "FunCodec", "arXiv:2309.07405")
     build = funcodec
+    late = 1  # one more spectrum than twice the frames: a stride of two takes it at the start
 
 
 class SmallFunCodecDigits(SmallFunCodec):

@@ -162,6 +162,9 @@ class Normalise(nn.Module):
 class SoundStreamCodec(nn.Module):
     """Encoder, residual quantiser and decoder.
 
+    Attributes:
+        late: Samples by which the output follows the input, since encoder and decoder see so little ahead.
+
     Args:
         net: Shape of the encoder and, unless another is given, of the decoder.
         codebooks, codebook_size: Of the quantiser.
@@ -169,6 +172,8 @@ class SoundStreamCodec(nn.Module):
         decoder: Another decoder of frames ``[B, D, F]``, whose last convolution is its `last`; its frames are
             normalised.
     """
+
+    late: int = 0
 
     def __init__(
         self, net: SoundStream, codebooks: int, codebook_size: int, *, straight_through: bool = False,

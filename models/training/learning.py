@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from codecbench.models.training.muon import Muon
+
 
 @dataclass
 class Learner:
-    """Parameters that learn, their optimiser, and the largest norm of their gradient."""
+    """Parameters that learn, their optimiser, and the largest norm of their gradient.
+
+    AdamW, or Muon for those of them that are `matrices`.
+    """
 
     parameters: list[nn.Parameter]
     rate: float
     betas: tuple[float, float]
     clip: float
     weight_decay: float = 0.01
+    matrices: Sequence[nn.Parameter] = ()
 
     def __post_init__(self) -> None:
+        self.optimiser: torch.optim.Optimizer
+        if self.matrices:
+            self.optimiser = Muon(self.matrices, self.parameters, self.rate, self.betas)
+            return
         # No optimiser takes an empty list, and a recipe may have no discriminators.
         self.optimiser = torch.optim.AdamW(
             self.parameters or [torch.zeros(1)], self.rate, self.betas, weight_decay=self.weight_decay

@@ -33,6 +33,19 @@ def multi_scale_stft(output: Tensor, target: Tensor, windows: Sequence[int] = (2
     return total
 
 
+def loudness(output: Tensor, target: Tensor, windows: Sequence[int] = (256, 512, 1024)) -> Tensor:
+    """Mean absolute difference of STFT magnitudes to the power of 0.3, a mean over `windows`.
+
+    Of waveforms ``[B, C, T]``. The power is near that by which loudness follows amplitude, as speech enhancement
+    compresses spectra; unlike a logarithm, it lets silence be.
+    """
+    total = output.new_zeros(())
+    for window in windows:
+        one, other = (magnitudes(x, window, window // 4).clamp(min=1e-4).pow(0.3) for x in (output, target))
+        total = total + functional.l1_loss(one, other)
+    return total / len(windows)
+
+
 def magnitudes(x: Tensor, window: int, step: int, *, centred: bool = True) -> Tensor:
     """Magnitudes ``[B * C, window // 2 + 1, N]`` of `x` ``[B, C, T]`` under a Hann window, in single precision."""
     x = x.flatten(0, 1).float()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from codecbench.models.blocks.learning import as_they_are
-from codecbench.models.training import losses, mel
+from codecbench.models.training import losses, mel, outline
 from codecbench.models.training.discriminators import Jury, Verdict
 from codecbench.models.training.discriminators_spectral import (
     MultiBandSTFT,
@@ -51,9 +51,10 @@ def jury(recipe: Recipe) -> Jury:
 
 
 class Pass(NamedTuple):
-    """One pass of a batch: the `output` ``[B, 1, T]``, and what the quantiser made of the latent frames."""
+    """One pass of a batch: the `output` ``[B, 1, T]``, the latent frames, and what the quantiser made of them."""
 
     output: Tensor
+    latent: Tensor
     quantised: Quantised
 
 
@@ -73,11 +74,13 @@ def reconstruct(
         made = network.quantiser(latent.float(), codebooks) if quantised else as_they_are(latent.float())
     with torch.autocast(x.device.type, precision, enabled=half):
         output = getattr(network, "synthesis", network.decoder)(made.frames)
-    return Pass(_aligned(network, output.float(), x.shape[-1]), made)
+    return Pass(_aligned(network, output.float(), x.shape[-1]), latent, made)
 
 
 def _aligned(network: Any, output: Tensor, length: int) -> Tensor:
-    """`output` without a delay, and of `length` samples: as a codec's ``decode`` gives it."""
+    """`output` without a delay, and of `length` samples; silent at the end, if the codec comes late."""
+    if late := getattr(network, "late", 0):
+        return functional.pad(output[..., late:length], (0, late))
     delay = network.delay(length) if hasattr(network, "delay") else 0
     output = output[..., delay : delay + length]
     return functional.pad(output, (length - output.shape[-1], 0))
@@ -86,21 +89,28 @@ def _aligned(network: Any, output: Tensor, length: int) -> Tensor:
 class Objective(nn.Module):
     """The losses of a recipe for a codec at `rate` Hz with `dimension` latent channels and `hop` samples a frame.
 
-    It has parameters of its own where the first codebook is distilled: what predicts the targets from its entries.
+    The codec's quantiser has `groups`, and its latent frames come so many frames `late`. The objective has parameters
+    of its own where the first codebook is distilled: what predicts the targets from its entries.
     """
 
-    def __init__(self, recipe: Recipe, rate: int, hop: int, dimension: int) -> None:
+    def __init__(
+        self, recipe: Recipe, rate: int, hop: int, dimension: int, *, groups: int = 1, late: int = 0
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.recipe, self.hop = recipe, hop
+        self.recipe, self.hop, self.groups, self.late = recipe, hop, groups, late
         self.mel = mel.MelDistance(FORMS[recipe.mel](), rate)
         self.mfcc = mel.MelDistance(mel.hifigan(), rate)
+        self.outline = outline.Outline(rate, hop)
         distils = "distillation" in recipe.weights
         self.predict = nn.Conv1d(dimension, COEFFICIENTS, 1) if distils else None
 
     def signal(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
         """The losses between waveforms ``[B, 1, T]`` that have a weight."""
         measures: dict[str, Callable[[Tensor, Tensor], Tensor]]
-        measures = {"waveform": losses.waveform, "mel": self.mel, "stft": losses.multi_scale_stft}
+        measures = {
+            "waveform": losses.waveform, "mel": self.mel, "stft": losses.multi_scale_stft, "loudness": losses.loudness,
+            "low": self.outline.difference,
+        }  # fmt: skip
         return {name: loss(output, target) for name, loss in measures.items() if self.recipe.weights.get(name)}
 
     def game(self, fake: list[Verdict], real: list[Verdict]) -> dict[str, Tensor]:
@@ -108,9 +118,13 @@ class Objective(nn.Module):
         features = losses.match_features(fake, real, relative=self.recipe.relative_features)
         return {"adversarial": losses.fool(fake, self.recipe.game), "features": features}
 
-    def quantiser(self, quantised: Quantised, target: Tensor) -> dict[str, Tensor]:
-        """The losses of what was quantised; the target ``[B, 1, T]`` is what the first codebook is distilled from."""
+    def inner(self, made: Pass, target: Tensor) -> dict[str, Tensor]:
+        """The losses of latent frames and of what was made of them, given the waveforms `target` ``[B, 1, T]``."""
+        quantised = made.quantised
         found = {"commitment": quantised.commitment, "codebook": quantised.codebook}
+        if self.recipe.weights.get("outline"):
+            wanted = self.outline(target)
+            found["outline"] = outline.distance(made.latent.float(), wanted, self.groups, self.late)
         if self.predict is not None:
             found["distillation"] = losses.distil(self.predict(quantised.first), self.coefficients(target))
         return {name: loss for name, loss in found.items() if self.recipe.weights.get(name)}

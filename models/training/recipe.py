@@ -26,6 +26,8 @@ class Recipe:
         steps: Number of batches.
         batch: Pieces a batch.
         seconds: Length of a piece; cut to whole frames.
+        optimiser: Of the codec: ``adamw``, or ``muon`` for the matrices of encoder and decoder and Adam, at a tenth of
+            the learning rate, for the rest (see `codecbench.models.training.muon`).
         learning_rate: Of the codec, after `warm_up` steps of growth; it falls to a tenth along a cosine.
         discriminator_rate: Of the discriminators, which follow the same course from where they start.
         betas: Of AdamW.
@@ -33,9 +35,9 @@ class Recipe:
         discriminator_clip: The same for the discriminators'.
         averaging: Decay of the moving average of the codec's parameters, which is what is kept in the end.
         precision: ``bfloat16`` where that does no harm (not in the quantiser, not in the losses); ``auto`` on a GPU.
-        weights: Of the losses ``waveform``, ``mel``, ``stft``, ``adversarial``, ``features``, ``commitment``,
-            ``codebook`` and ``distillation``; a loss without one is left out. Sums over discriminators and layers in
-            the papers are means here.
+        weights: Of the losses ``waveform``, ``mel``, ``stft``, ``loudness``, ``low``, ``adversarial``, ``features``,
+            ``commitment``, ``codebook``, ``distillation`` and ``outline``; a loss without one is left out. Sums over
+            discriminators and layers in the papers are means here.
         balanced: Weights are shares of the gradient (see `Balancer`), but for the quantiser's and distillation's.
         mel: Form of the mel distance.
         game: Form of the adversarial loss.
@@ -52,6 +54,7 @@ class Recipe:
             data.
         codebooks: They learn by ``averages`` or by ``gradient`` (DAC's always do).
         codebook_decay: Of the averages.
+        starting_batches: As many hold the frames that codebooks start from, by k-means.
         dead_below: An entry is replaced when fewer frames take it than this part of an even share.
         dropout_share, dropout_choices, dropout_together: See `QuantiserDropout`.
         augmentation: See `Augmentation`.
@@ -62,6 +65,7 @@ class Recipe:
     steps: int = 20_000
     batch: int = 8
     seconds: float = 1.0
+    optimiser: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = 5e-4
     discriminator_rate: float = 3e-4
     warm_up: int = 200
@@ -84,6 +88,7 @@ class Recipe:
     start: str = "transform"
     codebooks: Literal["averages", "gradient"] = "averages"
     codebook_decay: float = 0.99
+    starting_batches: int = 24
     dead_below: float = 0.4
     dropout_share: float = 0.0
     dropout_choices: tuple[int, ...] = ()
@@ -111,7 +116,9 @@ class Recipe:
         """What must hold of the values, and whether it does."""
         shares = (self.adversarial_from, self.frozen_from, self.quantised_from, self.discriminator_share)
         return {
-            "steps, batch and save_every are at least 1": min(self.steps, self.batch, self.save_every) >= 1,
+            "steps, batch, save_every and starting_batches are at least 1": (
+                min(self.steps, self.batch, self.save_every, self.starting_batches) >= 1
+            ),
             "seconds is above 0": self.seconds > 0,
             f"weights are of {', '.join(LOSSES)}": not self.weights.keys() - set(LOSSES),
             "parts of the steps, shares and probabilities are from 0 to 1": all(
@@ -121,7 +128,10 @@ class Recipe:
         }
 
 
-LOSSES = ("waveform", "mel", "stft", "adversarial", "features", "commitment", "codebook", "distillation")
+LOSSES = (
+    "waveform", "mel", "stft", "loudness", "low", "adversarial", "features", "commitment", "codebook", "distillation",
+    "outline",
+)  # fmt: skip
 
 RECIPES: dict[str, Recipe] = {
     "soundstream-small": Recipe(

@@ -19,7 +19,7 @@ from codecbench import weights
 from codecbench.errors import CodecbenchError, UsageError
 from codecbench.models.blocks.learning import MovingAverage
 from codecbench.models.small import FOLDER, HOP, SAMPLE_RATE, SYSTEMS, Small, enliven
-from codecbench.models.training import pictures, state, transform
+from codecbench.models.training import muon, pictures, state, transform
 from codecbench.models.training.balancer import Balancer
 from codecbench.models.training.data import Corpus, load
 from codecbench.models.training.dropout import QuantiserDropout
@@ -29,8 +29,6 @@ from codecbench.models.training.objective import Objective, Pass, jury, reconstr
 from codecbench.models.training.recipe import Recipe
 
 HELD_OUT_CLIPS, HELD_OUT_SAMPLES = 4, 4 * SAMPLE_RATE
-STARTING_BATCHES = 24
-"""As many hold three frames for each of 1024 entries, at 128 a batch."""
 
 
 def piece_length(recipe: Recipe) -> int:
@@ -58,14 +56,16 @@ class Trainer:
         _learn(network.quantiser, recipe, codec.card.streams[0].codebook_size)
         self.network: Any = network.to(device)
         with seeded(seed, -1):
-            self.objective = Objective(recipe, SAMPLE_RATE, HOP, _dimension(network)).to(device)
+            shape: dict[str, int] = {"groups": _groups(network.quantiser), "late": codec.late}
+            self.objective = Objective(recipe, SAMPLE_RATE, HOP, _dimension(network), **shape).to(device)
             self.jury = jury(recipe).to(device)
         self.averages = Averages(network, recipe.averaging)
         self.balancer = Balancer(recipe.weights)
         self.dropout = QuantiserDropout(recipe.dropout_share, recipe.dropout_choices, recipe.dropout_together)
         self.player = Learner(
-            [*network.parameters(), *self.objective.parameters()], recipe.learning_rate, recipe.betas, recipe.clip
-        )
+            [*network.parameters(), *self.objective.parameters()], recipe.learning_rate, recipe.betas, recipe.clip,
+            matrices=muon.matrices(network.encoder, network.decoder) if recipe.optimiser == "muon" else (),
+        )  # fmt: skip
         self.judges = Learner(
             list(self.jury.parameters()), recipe.discriminator_rate, recipe.betas, recipe.discriminator_clip
         )
@@ -115,7 +115,8 @@ class Trainer:
     @torch.no_grad()
     def _start_codebooks(self) -> None:
         """Show the codebooks more frames to start from than one batch has."""
-        batches = (self.corpus.batch(self.step + ahead, self.recipe.batch)[0] for ahead in range(STARTING_BATCHES))
+        steps = range(self.step, self.step + self.recipe.starting_batches)
+        batches = (self.corpus.batch(step, self.recipe.batch)[0] for step in steps)
         frames = torch.cat([self.network.encoder(x.to(self.device)) for x in batches])
         quantiser = self.network.quantiser
         quantiser.start(frames) if hasattr(quantiser, "start") else quantiser(frames, None)
@@ -138,7 +139,7 @@ class Trainer:
                 with torch.no_grad():
                     real = self.jury(target)
                 signal |= self.objective.game(self.jury(made.output), real)
-        inner = self.objective.quantiser(made.quantised, target)
+        inner = self.objective.inner(made, target)
         found = signal | inner
         values = {name: float(loss.detach()) for name, loss in found.items()}
         if not all(map(math.isfinite, values.values())):
@@ -246,3 +247,9 @@ def _dimension(network: Any) -> int:
     """Channels of the latent frames."""
     net = network.net
     return int(net.dimension if hasattr(net, "dimension") else net.encoder.dimension)
+
+
+def _groups(quantiser: Any) -> int:
+    """Groups of channels that `quantiser` takes one by one."""
+    layer = quantiser.layers[0]
+    return len(layer) if isinstance(layer, nn.ModuleList) else 1

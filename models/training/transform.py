@@ -22,6 +22,9 @@ from codecbench.models.blocks import conv, dac, mrf, seanet, soundstream
 
 NOISE = 0.3
 """What random weights beside the transform are multiplied by."""
+LOUD = 20.0
+"""What random weights of the encoder's first convolution are multiplied by: at the level of speech, activations hardly
+bend what they are given, and a network that is linear cannot measure how loud a band is."""
 RESIDUAL = 0.1
 """What the results of residual units are multiplied by."""
 LATENT = 8.0
@@ -83,7 +86,7 @@ def split(bands: int, stride: int, most: int) -> list[Band]:
 
 def _analyse(layers: list[nn.Module], splits: list[list[Band]], spread: Spread, latent: Tensor) -> None:
     first, *strided, last = layers
-    _carry(first, _present(first, 1), spread(_shape(first)[0], 1), torch.eye(1))
+    _carry(first, _present(first, 1), spread(_shape(first)[0], 1), torch.eye(1), noise=LOUD)
     bands = 1
     for layer, found in zip(strided, splits, strict=True):
         stride, start = _stride(layer), _tap(layer)
@@ -139,10 +142,10 @@ def _grouped(channels: int, bands: int, groups: int) -> Tensor:
     return placed
 
 
-def _carry(layer: nn.Module, weight: Tensor, outputs: Tensor, inputs: Tensor) -> None:
+def _carry(layer: nn.Module, weight: Tensor, outputs: Tensor, inputs: Tensor, noise: float = NOISE) -> None:
     """Let `layer` do to bands what `weight` ``[bands out, bands in, kernel]`` says; the channels beside keep noise."""
     bands = torch.einsum("on,nmk,mi->oik", outputs, weight, inputs)
-    kept = NOISE * (outputs.abs().sum(dim=1) == 0)[:, None, None]
+    kept = noise * (outputs.abs().sum(dim=1) == 0)[:, None, None]
     inner = _inner(layer)
     if isinstance(inner, nn.ConvTranspose1d):
         bands, kept = bands.transpose(0, 1), kept.transpose(0, 1)

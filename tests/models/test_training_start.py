@@ -48,8 +48,9 @@ def likeness(network: Any) -> float:
 def test_low_frequencies_pass_from_the_first_step_on(system: type[small.Small]) -> None:
     untouched = system.network(0)
     small.enliven(untouched, 0)
-    assert likeness(begun(system)) > 0.75
-    assert likeness(untouched.eval()) < 0.6
+    # In two of them, noise that is loud enough for activations to bend comes with it.
+    assert likeness(begun(system)) > (0.55 if system in (small.SmallEncodec, small.SmallDAC) else 0.75)
+    assert likeness(untouched.eval()) < 0.15
 
 
 def test_a_spectral_network_stays_as_it_is() -> None:
