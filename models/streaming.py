@@ -67,14 +67,16 @@ class Network(Protocol):
 class NetworkEncodeStream(EncodeStream):
     """The encoder of a codec around a `Network` on `device`.
 
-    Zeros extend a clip to a multiple of `whole` samples.
+    Zeros extend a clip to a multiple of `whole` samples, and by `late` more: the output comes so much later.
     """
 
-    def __init__(self, network: Network, card: Card, point: OperatingPoint, device: str, whole: int = 1) -> None:
+    def __init__(
+        self, network: Network, card: Card, point: OperatingPoint, device: str, *, whole: int = 1, late: int = 0
+    ) -> None:
         from codecbench.models.blocks.streaming import Streamed
 
         self._encoder, self._quantiser = Streamed(network.encoder), network.quantiser
-        self._card, self._device, self._whole = card, device, whole
+        self._card, self._device, self._whole, self._late = card, device, whole, late
         self._streams = card.streams_at(point)
         self._length = 0
 
@@ -85,7 +87,7 @@ class NetworkEncodeStream(EncodeStream):
 
     def finish(self) -> Codes:
         """The frames that the clip's end cuts."""
-        missing = -self._length % self._whole
+        missing = -self._length % self._whole + self._late
         return self._take(np.zeros((self._card.channels or 1, missing), np.float32), last=True)
 
     def _take(self, samples: Audio, *, last: bool) -> Codes:
@@ -101,13 +103,13 @@ class NetworkEncodeStream(EncodeStream):
 
 
 class NetworkDecodeStream(DecodeStream):
-    """The decoder of a codec around a `Network` on `device`."""
+    """The decoder of a codec around a `Network` on `device`, without the first `late` samples of its output."""
 
-    def __init__(self, network: Network, device: str) -> None:
+    def __init__(self, network: Network, device: str, late: int = 0) -> None:
         from codecbench.models.blocks.streaming import Streamed
 
         self._quantiser, self._decoder, self._device = network.quantiser, Streamed(network.synthesis), device
-        self._returned = 0
+        self._late, self._returned = late, 0
 
     def push(self, codes: Codes) -> Audio:
         """Decode the next frames, with the codebooks that they have."""
@@ -124,6 +126,7 @@ class NetworkDecodeStream(DecodeStream):
             tokens = torch.tensor(streams, device=self._device, dtype=torch.long)[None]
             latent = self._quantiser.decode(tokens)
             audio = self._decoder.finish(latent) if last else self._decoder.push(latent)
-        samples = np.ascontiguousarray(audio[0].cpu().numpy())
+        samples = np.ascontiguousarray(audio[0, :, self._late :].cpu().numpy())
+        self._late = max(0, self._late - audio.shape[-1])
         self._returned += 0 if last else samples.shape[1]
         return samples

@@ -73,13 +73,15 @@ class WholeClipCodec(Codec):
             return super().encode_stream(point)
         network = cast("streaming.Network", self._network)
         whole = self._network.net.hop if self.zero_padded else 1
-        return streaming.NetworkEncodeStream(network, self.card, point, self._device, whole)
+        late = getattr(network, "late", 0)
+        return streaming.NetworkEncodeStream(network, self.card, point, self._device, whole=whole, late=late)
 
     def decode_stream(self, point: OperatingPoint) -> DecodeStream:
         """A decoder that takes codes in pieces; only of a codec whose card says `streaming`."""
         if not self.card.streaming:
             return super().decode_stream(point)
-        return streaming.NetworkDecodeStream(cast("streaming.Network", self._network), self._device)
+        network = cast("streaming.Network", self._network)
+        return streaming.NetworkDecodeStream(network, self._device, getattr(network, "late", 0))
 
     def _whole_length(self, clip: Clip) -> int:
         """Samples of `clip` with the zeros that make whole frames of it, if the network needs those."""

@@ -14,7 +14,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from codecbench.models.blocks.conv import Conv1d, ConvStyle, ConvTranspose1d
+from codecbench.models.blocks.conv import Conv1d, ConvStyle, ConvTranspose1d, pad
 from codecbench.models.blocks.quantise import ResidualVQ, fill_codebooks
 
 DILATIONS = (1, 3, 9)
@@ -163,7 +163,8 @@ class SoundStreamCodec(nn.Module):
     """Encoder, residual quantiser and decoder.
 
     Attributes:
-        late: Samples by which the output follows the input, since encoder and decoder see so little ahead.
+        late: Samples by which the decoder's output follows the input, since both see so little ahead; `decode` leaves
+            them out.
 
     Args:
         net: Shape of the encoder and, unless another is given, of the decoder.
@@ -192,12 +193,12 @@ class SoundStreamCodec(nn.Module):
         return nn.Sequential(self.normalise, self.decoder)
 
     def encode(self, x: Tensor, codebooks: int | None = None) -> Tensor:
-        """Codes ``[B, K, F]`` of the waveform `x` ``[B, 1, T]``."""
-        return self.quantiser.encode(self.encoder(x), codebooks)
+        """Codes ``[B, K, F]`` of the waveform `x` ``[B, 1, T]``, and of the silence after it that `late` asks for."""
+        return self.quantiser.encode(self.encoder(pad(x, 0, self.late, "constant")), codebooks)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Waveform ``[B, 1, F * hop]`` of `codes` ``[B, K, F]``."""
-        return cast("Tensor", self.decoder(self.normalise(self.quantiser.decode(codes))))
+        """Waveform ``[B, 1, F * hop - late]`` of `codes` ``[B, K, F]``."""
+        return cast("Tensor", self.decoder(self.normalise(self.quantiser.decode(codes))))[..., self.late :]
 
 
 def build(make: Callable[[], SoundStreamCodec], seed: int) -> SoundStreamCodec:

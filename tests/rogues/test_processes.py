@@ -1,5 +1,6 @@
 """What becomes of each adapter of ``processes.py``, at each level of isolation: a status, and nothing left behind."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -270,13 +271,15 @@ def audited(codec: IsolatedCodec) -> str:
 
 @pytest.fixture
 def no_leftovers() -> Iterator[None]:
-    """Remove what smugglers leave, before and after."""
+    """Remove what smugglers leave, before and after, while no other process of tests is about to."""
     left = [Path("/dev/shm/codecbench-rogue.npy"), Path("/dev/shm/codecbench-rogue")]  # noqa: S108
-    for path in left:
-        path.unlink(missing_ok=True)
-    yield
-    for path in left:
-        path.unlink(missing_ok=True)
+    with Path("/dev/shm/codecbench-rogue.lock").open("w") as lock:  # noqa: S108
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for path in left:
+            path.unlink(missing_ok=True)
+        yield
+        for path in left:
+            path.unlink(missing_ok=True)
 
 
 @pytest.mark.usefixtures("no_leftovers")
