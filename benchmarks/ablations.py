@@ -89,7 +89,7 @@ VARIANTS: tuple[tuple[str, type[small.Small]], ...] = (
 
 def trained(codec: type[small.Small], data: Path, steps: int, seed: int) -> Trainer:
     """A training of `codec` after all its steps."""
-    recipe = adapted(RECIPES[codec.card.name], small.FOLDER / "recipe.yaml", steps=steps)
+    recipe = adapted(RECIPES[codec.card.name], small.FOLDER / "recipe.yaml", codec.card.name, steps=steps)
     corpus = Corpus(data, small.SAMPLE_RATE, piece_length(recipe), recipe.augmentation, seed)
     trainer = Trainer(codec, recipe, corpus, torch.device("cpu"), seed)
     while trainer.step < steps:

@@ -76,10 +76,11 @@ def audiodec() -> nn.Module:
 
 
 def hificodec() -> nn.Module:
-    """HiFi-Codec's network, with twice the groups."""
+    """HiFi-Codec's network with twice the groups; fewer residual stacks, so that it can be wide enough."""
     from codecbench.models.blocks.hificodec import HiFiCodecNetwork, HiFiGAN
 
-    return HiFiCodecNetwork(HiFiGAN(STRIDES, (16, 11, 8, 4), width=5, normalised_group=5), CODEBOOK_SIZE, groups=4)
+    net = HiFiGAN(STRIDES, (16, 11, 8, 4), width=9, normalised_group=9, field_sizes=(3, 7), dilations=(1, 3))
+    return HiFiCodecNetwork(net, CODEBOOK_SIZE, groups=4)
 
 
 def speechtokenizer() -> nn.Module:
@@ -115,6 +116,8 @@ class Small(WholeClipCodec):
 
     build: ClassVar[Callable[[], nn.Module]]
     """Makes the network, with random weights."""
+    paths: ClassVar[int] = 8
+    """Of the search for codes, of which all families have the same."""
     late: ClassVar[int] = 0
     """Frames by which latent frames come after the part of the waveform that they code."""
 
@@ -138,7 +141,9 @@ class Small(WholeClipCodec):
         Raises:
             InvalidSystem: The weights are not there, or are another network's.
         """
-        return cls(cls.filled(options), options.device, compiled=options.compile)
+        network: Any = cls.filled(options)
+        network.quantiser.paths = cls.paths
+        return cls(network, options.device, compiled=options.compile)
 
     @classmethod
     def filled(cls, options: LoadOptions) -> nn.Module:
@@ -291,7 +296,9 @@ class SmallFunCodec(Small):
 
 
 class SmallFunCodecDigits(SmallFunCodec):
-    """FunCodec in the frequency domain, trained on with spoken digits."""
+    """FunCodec in the frequency domain, trained on with spoken digits; language models have learnt its greedy codes."""
+
+    paths = 1
 
     card = _card("funcodec-small-digits", "FunCodec", "arXiv:2309.07405")
 

@@ -37,7 +37,7 @@ def train(
     from codecbench.models.training.recipe import adapted
 
     without: dict[str, Any] = {"discriminators": {}} if no_discriminator else {}
-    recipe = adapted(recipe_of(name), config, steps=steps, **without)
+    recipe = adapted(recipe_of(name), config, name, steps=steps, **without)
     weights = run(name, data, out, recipe, device=device, seed=seed, tell=_Teller())
     typer.echo(str(weights))
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
-from codecbench.models.blocks.learning import Quantised, all_used, distance, kmeans, straight_through
-from codecbench.models.blocks.quantise import first_largest
+from codecbench.models.blocks.learning import Quantised, all_used, distance, first_largest, kmeans, straight_through
+from codecbench.models.blocks.quantise import search
 
 KMEANS = 50
 """Iterations."""
@@ -43,6 +43,12 @@ class FactorisedVQ(nn.Module):
         codes = first_largest(self.scores(z.transpose(1, 2).flatten(0, 1))).view(len(z), -1)
         # The gradients of training need this sum. It rounds, and the later codebooks see what it leaves of `x`.
         return codes, self.out_proj(z + (self._entries(codes) - z))
+
+    def nearest(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The best codes ``[N, count]`` of `x` ``[N, D]``, and what they stand for ``[N, count, D]``."""
+        scores = self.scores(self.in_proj(x[..., None])[..., 0])
+        codes = scores.topk(min(count, scores.shape[1])).indices
+        return codes, self.decode(codes).transpose(1, 2)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Frames ``[B, D, F]`` of `codes` ``[B, F]``."""
@@ -85,7 +91,9 @@ class FactorisedVQ(nn.Module):
 
 
 class ResidualFactorisedVQ(nn.Module):
-    """Factorised codebooks in cascade: each quantises what those before it left over."""
+    """Factorised codebooks in cascade: each quantises what those before it left over; `paths` as in `ResidualVQ`."""
+
+    paths: int = 1
 
     def __init__(self, codebooks: int, size: int, dimension: int, code_dimension: int) -> None:
         super().__init__()
@@ -100,6 +108,8 @@ class ResidualFactorisedVQ(nn.Module):
 
     def encode(self, x: Tensor, codebooks: int | None = None) -> Tensor:
         """Codes ``[B, K, F]`` of `x` ``[B, D, F]`` from the first `codebooks` (None: all)."""
+        if self.paths > 1:
+            return search(self.layers, x.transpose(1, 2), self.paths)[:, :codebooks]
         found = []
         for layer in self.layers[:codebooks]:
             codes, quantised = layer.encode(x)

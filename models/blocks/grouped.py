@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from codecbench.models.blocks.learning import MovingAverage, Quantised, cascade
-from codecbench.models.blocks.quantise import EuclideanCodebook, fill_codebook
+from codecbench.models.blocks.quantise import EuclideanCodebook, fill_codebook, search
 
 
 class _Codebook(EuclideanCodebook):
@@ -28,7 +28,10 @@ class GroupedResidualVQ(nn.Module):
     """Layers in cascade, each with one codebook for every group of channels.
 
     The ``K = layers * groups`` streams of codes are those of the first layer's groups, then those of the second's.
+    `paths` as in `ResidualVQ`.
     """
+
+    paths: int = 1
 
     def __init__(self, layers: int, groups: int, size: int, dimension: int) -> None:
         super().__init__()
@@ -39,6 +42,10 @@ class GroupedResidualVQ(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes ``[B, K, F]`` of `x` ``[B, D, F]``."""
+        if self.paths > 1:
+            parts = enumerate(x.transpose(1, 2).chunk(len(self.layers[0]), -1))
+            each = [search([layer[group] for layer in self.layers], part, self.paths) for group, part in parts]
+            return torch.stack(each, dim=2).flatten(1, 2)
         residual = x
         codes: list[Tensor] = []
         for layer in self.layers:

@@ -18,8 +18,6 @@ from codecbench.models.blocks.conv import scale_output, symmetric_padding
 from codecbench.models.blocks.grouped import GroupedResidualVQ
 from codecbench.models.blocks.mrf import SLOPE, MultiReceptiveField, same_conv
 
-KERNELS = (3, 7, 11)
-DILATIONS = (1, 3, 5)
 BLOCKS = 12
 """Residual stacks of the encoder, and of the decoder: one a kernel size in each of four scales."""
 
@@ -48,12 +46,15 @@ class HiFiGAN:
             on either side, so that whole frames lose no sample.
         width: Channels after the first convolution; doubled at every stride.
         normalised_group: Channels that the encoder's residual stacks are normalised over together.
+        field_sizes, dilations: Kernel sizes of the residual stacks, and what their convolutions are dilated by.
     """
 
     strides: tuple[int, ...] = (2, 4, 5, 8)
     kernel_sizes: tuple[int, ...] = (4, 8, 11, 16)
     width: int = 32
     normalised_group: int = 16
+    field_sizes: tuple[int, ...] = (3, 7, 11)
+    dilations: tuple[int, ...] = (1, 3, 5)
 
     def __post_init__(self) -> None:
         if any((size - stride) % 2 or size < stride for size, stride in self.scales):
@@ -88,7 +89,7 @@ class Encoder(nn.Module):
             down = nn.Conv1d(width, 2 * width, size, stride, padding=symmetric_padding(size, stride))
             self.resample.append(parametrizations.weight_norm(down))
             width *= 2
-            self.fields.append(MultiReceptiveField(width, KERNELS[::-1], DILATIONS, net.normalised_group))
+            self.fields.append(MultiReceptiveField(width, net.field_sizes[::-1], net.dilations, net.normalised_group))
         self.last = nn.Conv1d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -112,7 +113,7 @@ class Decoder(nn.Module):
             up = nn.ConvTranspose1d(width, width // 2, size, stride, padding=symmetric_padding(size, stride))
             self.resample.append(parametrizations.weight_norm(up))
             width //= 2
-            self.fields.append(MultiReceptiveField(width, KERNELS, DILATIONS))
+            self.fields.append(MultiReceptiveField(width, net.field_sizes, net.dilations))
         self.last = same_conv(width, 1, 7)
 
     def forward(self, x: Tensor) -> Tensor:

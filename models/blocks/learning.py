@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+AT_ONCE = 8192
+"""Vectors whose distances to all centres k-means holds in memory together."""
+
 
 class Quantised(NamedTuple):
     """What a quantiser makes of frames ``[B, D, F]`` in training.
@@ -40,7 +43,8 @@ class MovingAverage:
 
     Attributes:
         decay: Of the averages, for each batch.
-        kmeans: Iterations of k-means on the first batch, from which the entries start; with 0 they stay as they are.
+        kmeans: Iterations of k-means on what the codebook sees first, from which the entries start; with 0 they stay
+            as they are.
         dead_below: An entry is replaced by a random vector of the batch once fewer vectors than this take it, in the
             moving average over batches; with 0 none is.
         epsilon: Added to every count when sums are divided by them.
@@ -78,6 +82,12 @@ class Averages(nn.Module):
         self.started.fill_(True)
 
     @torch.no_grad()
+    def divide(self, batches: int) -> None:
+        """Take what has been counted for that of so many batches: only so does the average forget it at its pace."""
+        self.counts /= batches
+        self.sums /= batches
+
+    @torch.no_grad()
     def update(self, entries: Tensor, x: Tensor, codes: Tensor) -> None:
         """Move `entries` ``[size, D]`` in place towards the vectors `x` ``[N, D]`` that took them by `codes` ``[N]``.
 
@@ -113,11 +123,19 @@ def kmeans(x: Tensor, clusters: int, iterations: int) -> tuple[Tensor, Tensor]:
     """
     means, counts = sample(x, clusters).clone(), x.new_zeros(clusters)
     for _ in range(iterations):
-        nearest = (means.pow(2).sum(1) - 2 * x @ means.t()).argmin(1)
+        norms = means.pow(2).sum(1)
+        nearest = torch.cat([first_largest(2 * part @ means.t() - norms) for part in torch.split(x, AT_ONCE)])
         counts = torch.bincount(nearest, minlength=clusters).to(x.dtype)
         sums = torch.zeros_like(means).index_add_(0, nearest, x)
         means = torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None], means)
     return means, counts
+
+
+def first_largest(scores: Tensor) -> Tensor:
+    """The index ``[N]`` of the largest of each row of `scores` ``[N, size]``, the first if there are several."""
+    if scores.is_cpu and scores.dtype == torch.float32:  # NumPy compares sixteen at a time; PyTorch does not
+        return torch.from_numpy(scores.detach().numpy().argmax(1))
+    return scores.max(dim=1).indices
 
 
 def straight_through(x: Tensor, quantised: Tensor) -> Tensor:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from math import log
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from codecbench.models.blocks.learning import Averages, MovingAverage, Quantised, cascade
+from codecbench.models.blocks.learning import Averages, MovingAverage, Quantised, cascade, first_largest
+
+SEARCHED_AT_ONCE = 1024
+"""Frames: a bound on memory."""
 
 
 class EuclideanCodebook(nn.Module):
@@ -72,6 +75,11 @@ class EuclideanCodebook(nn.Module):
         """Codes ``[...]`` of `x` ``[..., D]``."""
         return first_largest(self.scores(x.reshape(-1, x.shape[-1]))).view(x.shape[:-1])
 
+    def nearest(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The best codes ``[N, count]`` of `x` ``[N, D]``, and their entries ``[N, count, D]``."""
+        codes = self.scores(x).topk(min(count, len(self.embed))).indices
+        return codes, self.decode(codes)
+
     def decode(self, codes: Tensor) -> Tensor:
         """Vectors ``[..., D]`` of `codes` ``[...]``."""
         return functional.embedding(codes, self.embed)
@@ -82,7 +90,12 @@ class ResidualVQ(nn.Module):
 
     With `straight_through` an entry is subtracted as ``x + (entry - x)``, as in codecs whose released encoder keeps
     the form of its training: it rounds differently, and so flips codes whose two best entries lie equally far away.
+
+    Attributes:
+        paths: More than 1 have `encode` search for better codes than the greedy ones of the releases; see `search`.
     """
+
+    paths: int = 1
 
     def __init__(self, codebooks: int, size: int, dimension: int, *, straight_through: bool = False) -> None:
         super().__init__()
@@ -93,6 +106,8 @@ class ResidualVQ(nn.Module):
     def encode(self, x: Tensor, codebooks: int | None = None) -> Tensor:
         """Codes ``[B, K, F]`` of `x` ``[B, D, F]`` from the first `codebooks` (None: all)."""
         residual = x.transpose(1, 2)
+        if self.paths > 1:
+            return search(self.layers, residual, self.paths)[:, :codebooks]
         codes = []
         for layer in self.layers[:codebooks]:
             codes.append(layer.encode(residual))
@@ -123,11 +138,33 @@ def _quantise(layer: EuclideanCodebook, x: Tensor, used: Tensor) -> tuple[list[T
     return [codes], entries
 
 
-def first_largest(scores: Tensor) -> Tensor:
-    """The index ``[N]`` of the largest of each row of `scores` ``[N, size]``, the first if there are several."""
-    if scores.is_cpu and scores.dtype == torch.float32:  # NumPy compares sixteen at a time; PyTorch does not
-        return torch.from_numpy(scores.detach().numpy().argmax(1))
-    return scores.max(dim=1).indices
+class Layer(Protocol):
+    """A codebook in a cascade."""
+
+    def nearest(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The best codes ``[N, count]`` of `x` ``[N, D]``, and what they stand for ``[N, count, D]``."""
+
+
+def search(layers: Sequence[Layer], x: Tensor, paths: int) -> Tensor:
+    """Codes ``[B, K, F]`` of frames `x` ``[B, F, D]`` that leave less of them over than greedy ones.
+
+    The entry that is nearest now is not always the one with which the next codebooks come nearest. So the `paths` best
+    beginnings are kept from one codebook to the next (LeBlanc et al., IEEE Trans. Speech and Audio Processing 1(4),
+    1993). All codebooks have a say: the codes of fewer are the first of those of all.
+    """
+    parts = [_search(layers, part, paths) for part in torch.split(x.flatten(0, 1), SEARCHED_AT_ONCE)]
+    return torch.cat(parts).view(*x.shape[:2], -1).transpose(1, 2)
+
+
+def _search(layers: Sequence[Layer], x: Tensor, paths: int) -> Tensor:
+    codes, left = x.new_zeros(len(x), 1, 0, dtype=torch.long), x[:, None]
+    for layer in layers:
+        found, entries = layer.nearest(left.flatten(0, 1), paths)
+        codes = torch.cat([codes.repeat_interleave(found.shape[1], 1), found.view(len(x), -1, 1)], dim=-1)
+        left = (left.flatten(0, 1)[:, None] - entries).reshape(len(x), -1, x.shape[-1])
+        best = left.pow(2).sum(-1).topk(min(paths, left.shape[1]), largest=False).indices[..., None]
+        codes, left = codes.take_along_dim(best, 1), left.take_along_dim(best, 1)
+    return codes[:, 0]
 
 
 def fill_codebooks(quantiser: ResidualVQ, x: Tensor, generator: torch.Generator) -> None:

@@ -24,12 +24,14 @@ class Augmentation:
     """What happens to a piece on its way into a batch; the target is changed with it.
 
     Attributes:
+        rms: Of every piece, before its gain; 0 leaves pieces as loud as they are. For a codec that cannot know.
         gain: Lowest and highest gain in dB. A peak beyond full scale is brought back to it.
         speed: Lowest and highest speed; pitch goes with it.
         mixing: Probability that another piece is added.
         level: Lowest and highest level of that piece below the first, in dB.
     """
 
+    rms: float = 0.0
     gain: tuple[float, float] = (-12.0, 6.0)
     speed: tuple[float, float] = (0.9, 1.1)
     mixing: float = 0.2
@@ -104,6 +106,8 @@ class Corpus:
             other, _ = self._piece(rng)
             level = _rms(piece) / max(_rms(other), 1e-6) * 10 ** (-rng.uniform(*self._augmentation.level) / 20)
             piece = piece + level * other
+        if self._augmentation.rms:
+            piece = piece * (self._augmentation.rms / max(_rms(piece), 1e-4))
         piece = piece * 10 ** (rng.uniform(*self._augmentation.gain) / 20)
         return np.asarray(piece / max(1.0, np.abs(piece).max()), np.float32)
 

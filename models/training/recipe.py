@@ -50,8 +50,8 @@ class Recipe:
         quantised_from: Part of the steps before which frames pass as they are. A network that is quantised from the
             start may never find a use for its frames: codebooks do not keep up with an encoder that learns fast.
         start: What the network begins as: a ``transform`` (see `codecbench.models.training.transform`), ``noise``, or a
-            trained one: a small codec by its name, or the file of its weights. Its codebooks start anew, from the new
-            data.
+            trained one: ``itself`` (this package's weights of the codec), a small codec by its name, or the file of its
+            weights. Codebooks of averages start anew, from the new data; factorised ones are kept.
         codebooks: They learn by ``averages`` or by ``gradient`` (DAC's always do).
         codebook_decay: Of the averages.
         starting_batches: As many hold the frames that codebooks start from, by k-means.
@@ -136,12 +136,12 @@ LOSSES = (
 RECIPES: dict[str, Recipe] = {
     "soundstream-small": Recipe(
         weights={"mel": 15.0, "adversarial": 1.0, "features": 100.0, "commitment": 1.0},
-        discriminators={"residual_stft": 8, "melgan_scales": 4}, dropout_share=0.5,
+        discriminators={"residual_stft": 8, "melgan_scales": 4}, dropout_share=0.25,
     ),
     "encodec-small": Recipe(
         weights={"waveform": 0.1, "mel": 2.0, "adversarial": 4.0, "features": 4.0, "commitment": 1.0}, balanced=True,
         relative_features=True, discriminators={"stft": 8}, discriminator_share=2 / 3,
-        dropout_share=0.5, dropout_choices=(1, 2, 4, 8), dropout_together=True, clip=1.0,
+        dropout_share=0.25, dropout_choices=(1, 2, 4, 8), dropout_together=True, clip=1.0,
     ),
     "audiodec-small": Recipe(
         weights={"mel": 45.0, "adversarial": 8.0, "features": 80.0, "commitment": 1.0}, mel="hifigan", game="squares",
@@ -157,16 +157,16 @@ RECIPES: dict[str, Recipe] = {
             "distillation": 10.0,
         },
         mel="hifigan", game="squares", discriminators={"periods": 4, "hifigan_scales": 16, "stft": 8},
-        dropout_share=0.5,
+        dropout_share=0.25,
     ),
     "dac-small": Recipe(
         weights={"mel": 15.0, "adversarial": 8.0, "features": 200.0, "commitment": 0.25, "codebook": 1.0},
         game="squares", discriminators={"dac_periods": 4, "bands": 8}, levelled=True, codebooks="gradient",
-        dropout_share=0.5,
+        dropout_share=0.25,
     ),
     "funcodec-small": Recipe(
         weights={"waveform": 1.0, "mel": 15.0, "adversarial": 1.0, "features": 100.0, "commitment": 1.0},
-        discriminators={"stft": 8}, dropout_share=0.5, dropout_choices=(1, 2, 4, 8), dropout_together=True,
+        discriminators={"stft": 8}, dropout_share=0.25, dropout_choices=(1, 2, 4, 8), dropout_together=True,
     ),
     "funcodec-small-digits": Recipe(
         steps=1400, batch=4, seconds=1.28, warm_up=50, weights={"waveform": 100.0, "mel": 15.0, "commitment": 0.25},
@@ -176,7 +176,7 @@ RECIPES: dict[str, Recipe] = {
 }  # fmt: skip
 """The recipes of the small codecs: their papers' discriminators, games and ratios of weights.
 
-Half of the examples use all codebooks where a codec drops any, as in DAC: that helps its richest point.
+Three in four examples use all codebooks where a codec drops any (in DAC, every second): that helps its richest point.
 SoundStream, EnCodec and FunCodec have DAC's mel distance in place of squared logarithms, in which silence outweighs all
 else for as long as such short trainings last. The papers' forms can be asked for.
 """
@@ -185,15 +185,17 @@ else for as long as such short trainings last. The papers' forms can be asked fo
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe | LMRecipe)
 
 
-def adapted(recipe: AnyRecipe, path: Path | None, **changes: Any) -> AnyRecipe:
+def adapted(recipe: AnyRecipe, path: Path | None, name: str = "", **changes: Any) -> AnyRecipe:
     """`recipe` with what the YAML file at `path` and `changes` (but for None) say otherwise.
 
-    Weights are changed one by one: those of losses that are not named stay.
+    Weights are changed one by one: those of losses that are not named stay. Under ``only`` in the file stand settings
+    for single systems; those for the one called `name` count.
 
     Raises:
         UsageError: The file cannot be read, or says something that is not known or not possible.
     """
-    given = {**(_read(path) if path else {}), **{name: value for name, value in changes.items() if value is not None}}
+    given = _read(path, name) if path else {}
+    given |= {setting: value for setting, value in changes.items() if value is not None}
     source = str(path) if path else "the options"
     known = recipe.to_json()
     if unknown := sorted(given.keys() - known.keys()):
@@ -203,7 +205,7 @@ def adapted(recipe: AnyRecipe, path: Path | None, **changes: Any) -> AnyRecipe:
     return _checked(replace(recipe, **given), source)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, name: str) -> dict[str, Any]:
     import yaml
 
     try:
@@ -212,7 +214,15 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict) or not all(isinstance(name, str) for name in settings):
         raise UsageError(f"{path} holds no settings: it needs lines such as `steps: 1000`")
-    return settings
+    single = settings.pop("only", {})
+    if not isinstance(single, dict) or not all(isinstance(own, dict) for own in single.values()):
+        raise UsageError(f"{path}: `only` holds settings by the names of systems, such as `dac-small: {{steps: 1000}}`")
+    if unknown := sorted(single.keys() - RECIPES.keys()):
+        raise UsageError(f"{path}: `only` has settings for {', '.join(unknown)}; known are {', '.join(RECIPES)}")
+    own = single.get(name, {})
+    shared, mine = settings.get("weights"), own.get("weights")
+    both = {"weights": {**shared, **mine}} if isinstance(shared, dict) and isinstance(mine, dict) else {}
+    return {**settings, **own, **both}
 
 
 def _checked(recipe: AnyRecipe, source: str) -> AnyRecipe:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from codecbench import weights
 from codecbench.errors import CodecbenchError, UsageError
-from codecbench.models.blocks.learning import MovingAverage
-from codecbench.models.small import FOLDER, HOP, SAMPLE_RATE, SYSTEMS, Small, enliven
+from codecbench.models.blocks import learning
+from codecbench.models.small import FOLDER, HOP, SAMPLE_RATE, SYSTEMS, Small, enliven, metadata
 from codecbench.models.training import muon, pictures, state, transform
 from codecbench.models.training.balancer import Balancer
 from codecbench.models.training.data import Corpus, load
@@ -28,6 +28,12 @@ from codecbench.models.training.losses import tell_apart
 from codecbench.models.training.objective import Objective, Pass, jury, reconstruct
 from codecbench.models.training.recipe import Recipe
 
+BEGINNINGS = ("transform", "noise")
+"""What a recipe's `start` may be besides trained weights."""
+ITSELF = "itself"
+"""The `start` of a codec that is trained for longer: its own weights in this package."""
+KMEANS = 20
+"""Iterations from which codebooks start."""
 HELD_OUT_CLIPS, HELD_OUT_SAMPLES = 4, 4 * SAMPLE_RATE
 
 
@@ -52,7 +58,8 @@ class Trainer:
         self.name, self.step = codec.card.name, 0
         network: Any = codec.network(seed)
         enliven(network, seed)  # as built, a network gives little but its biases, and all frames take a few codes
-        begin(network, recipe.start)
+        self.earlier = earlier_steps(self.name) if recipe.start == ITSELF else 0
+        begin(network, self.name if recipe.start == ITSELF else recipe.start)
         _learn(network.quantiser, recipe, codec.card.streams[0].codebook_size)
         self.network: Any = network.to(device)
         with seeded(seed, -1):
@@ -119,7 +126,13 @@ class Trainer:
         batches = (self.corpus.batch(step, self.recipe.batch)[0] for step in steps)
         frames = torch.cat([self.network.encoder(x.to(self.device)) for x in batches])
         quantiser = self.network.quantiser
-        quantiser.start(frames) if hasattr(quantiser, "start") else quantiser(frames, None)
+        if not hasattr(quantiser, "start"):
+            quantiser(frames, None)
+        elif self.recipe.start in BEGINNINGS:  # projections that have been learnt are worth more than new ones
+            quantiser.start(frames)
+        for module in quantiser.modules():
+            if isinstance(module, learning.Averages):
+                module.divide(len(steps))
 
     def _judge(self, output: Tensor, target: Tensor) -> float:
         """Let the discriminators learn; return their loss."""
@@ -188,13 +201,14 @@ class Trainer:
         files = self.corpus.files
         return {
             "codec": self.name, "data_seconds": f"{self.corpus.seconds:.1f}", "recordings": str(len(files)),
-            "steps": str(self.step),
+            "steps": str(self.earlier + self.step), "earlier_steps": str(self.earlier),
         }  # fmt: skip
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs to go on from here."""
         return {
-            "step": self.step, "network": self.network.state_dict(), "objective": self.objective.state_dict(),
+            "step": self.step, "earlier": self.earlier, "network": self.network.state_dict(),
+            "objective": self.objective.state_dict(),
             "jury": self.jury.state_dict(), "player": self.player.optimiser.state_dict(),
             "judges": self.judges.optimiser.state_dict(), "averages": self.averages.values,
             "balancer": self.balancer.state(),
@@ -202,7 +216,7 @@ class Trainer:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state`."""
-        self.step = state["step"]
+        self.step, self.earlier = state["step"], state["earlier"]
         self.network.load_state_dict(state["network"])
         self.objective.load_state_dict(state["objective"])
         self.jury.load_state_dict(state["jury"])
@@ -228,18 +242,23 @@ def begin(network: Any, start: str) -> None:
     """
     if start == "transform":
         transform.begin(network)
-    elif start != "noise":
+    elif start not in BEGINNINGS:
         path = FOLDER / f"{start}.safetensors" if start in {system.card.name for system in SYSTEMS} else Path(start)
         if not path.is_file():
             raise UsageError(f"start: '{start}' is neither transform, noise, a small codec with weights, nor a file")
         state.fill(network, weights.read_state_dict(path), path)
 
 
+def earlier_steps(name: str) -> int:
+    """Steps that this package's weights of the small codec `name` have behind them."""
+    return int(metadata(FOLDER / f"{name}.safetensors").get("steps", 0))
+
+
 def _learn(quantiser: Any, recipe: Recipe, size: int) -> None:
     """Let the codebooks of `quantiser`, of `size` entries, learn as `recipe` says; factorised ones always do."""
     if hasattr(quantiser, "learn"):
         frames = recipe.batch * piece_length(recipe) / HOP
-        rule = MovingAverage(recipe.codebook_decay, dead_below=recipe.dead_below * frames / size)
+        rule = learning.MovingAverage(recipe.codebook_decay, KMEANS, dead_below=recipe.dead_below * frames / size)
         quantiser.learn(rule if recipe.codebooks == "averages" else None)
 
 

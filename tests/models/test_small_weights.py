@@ -61,9 +61,9 @@ def test_the_card_says_what_they_are(system: type[small.Small]) -> None:
 
 
 def test_all_had_the_same_steps_and_batch() -> None:
-    names = [system.card.name for system in small.FAMILIES]
-    recipes = [json.loads(small.metadata(small.FOLDER / f"{name}.safetensors")["recipe"]) for name in names]
-    assert len({(r["steps"], r["batch"], r["seconds"]) for r in recipes}) == 1
+    facts = [small.metadata(small.FOLDER / f"{system.card.name}.safetensors") for system in small.FAMILIES]
+    recipes = [json.loads(each["recipe"]) for each in facts]
+    assert len({(f["steps"], r["batch"], r["seconds"]) for f, r in zip(facts, recipes, strict=True)}) == 1
 
 
 @pytest.mark.slow

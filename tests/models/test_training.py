@@ -119,6 +119,31 @@ def test_a_training_by_the_shipped_recipe_goes_on_from_its_checkpoint(data: Path
         assert torch.equal(value, whole.network.state_dict()[name]), name
 
 
+@pytest.mark.parametrize("codec", [small.SmallSoundStream, small.SmallDAC])
+def test_a_codec_is_trained_on_from_its_own_weights(codec: type[small.Small], data: Path, tmp_path: Path) -> None:
+    name = codec.card.name
+    earlier = int(small.metadata(small.FOLDER / f"{name}.safetensors")["steps"])
+    changes: dict[str, Any] = {"steps": 2, "batch": 1, "seconds": 0.1, "starting_batches": 400, "quantised_from": 0.0}
+    recipe = adapted(RECIPES[name], small.FOLDER / "recipe.yaml", start="itself", learning_rate=1e-9, **changes)
+    path = train(name, data, tmp_path, recipe)
+    facts = small.metadata(path)
+    assert (int(facts["steps"]), facts["earlier_steps"]) == (earlier + 2, str(earlier))
+    (now, before) = (codec.filled(LoadOptions(weights=weights)).state_dict() for weights in (path, None))
+    for key in now.keys() & before.keys():
+        if codec is small.SmallDAC or not key.startswith("quantiser."):  # those of averages start anew
+            torch.testing.assert_close(now[key], before[key], rtol=1e-2, atol=1e-3)
+
+
+def test_codebooks_forget_what_they_start_from_at_their_own_pace(data: Path) -> None:
+    changes: dict[str, Any] = {"steps": 2, "batch": 2, "seconds": 0.2, "starting_batches": 60, "quantised_from": 0.0}
+    recipe = adapted(RECIPES["soundstream-small"], small.FOLDER / "recipe.yaml", dropout_share=0.0, **changes)
+    trainer = Trainer(small.SmallSoundStream, recipe, Corpus(data, RATE, piece_length(recipe), PLAIN),
+                      torch.device("cpu"), 0)  # fmt: skip
+    trainer.advance()
+    for layer in trainer.network.quantiser.layers:
+        assert float(layer.averages.counts.sum()) == pytest.approx(2 * 10, rel=1e-3)  # frames of one batch, not of 60
+
+
 def test_another_seed_makes_another_training(data: Path, tmp_path: Path) -> None:
     losses = {}
     for seed in (0, 1):
@@ -207,7 +232,9 @@ def test_training_sees_what_decoding_gives(codec: str) -> None:
         codes = network.encode(x)
         assert torch.equal(made.quantised.codes, codes[..., : made.quantised.codes.shape[-1]])
         in_time = x.shape[-1] - getattr(network, "late", 0)
-        torch.testing.assert_close(made.output[..., :in_time], network.decode(codes)[..., :in_time], rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(
+            made.output[..., :in_time], network.decode(codes)[..., :in_time], rtol=1e-3, atol=1e-5
+        )
         assert not made.output[..., in_time:].any()
 
 
@@ -303,12 +330,29 @@ def test_another_training_is_not_continued(data: Path, tmp_path: Path) -> None:
         ("dropout_share: 2", "are from 0 to 1"),
         ("discriminators: {judge: 3}", "discriminators"),
         ("a: [", "cannot be read as YAML"),
+        ("only: [dac-small]", "`only` holds settings by the names of systems"),
+        ("only: {dak-small: {steps: 3}}", "`only` has settings for dak-small; known are soundstream-small"),
+        ("only: {soundstream-small: {stpes: 3}}", "unknown setting stpes"),
     ],
 )
 def test_errors_of_the_settings(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(text)
     with pytest.raises(UsageError, match=message):
-        adapted(RECIPES["soundstream-small"], tmp_path / "recipe.yaml")
+        adapted(RECIPES["soundstream-small"], tmp_path / "recipe.yaml", "soundstream-small")
+
+
+def test_settings_for_single_systems(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("steps: 5\nweights: {mel: 1, low: 2}\nonly: {dac-small: {batch: 3, weights: {low: 4}}}\n")
+    one, other = (adapted(RECIPES[name], path, name) for name in ("dac-small", "encodec-small"))
+    assert (one.steps, one.batch, one.weights["mel"], one.weights["low"]) == (5, 3, 1, 4)
+    assert (other.steps, other.batch, other.weights["mel"], other.weights["low"]) == (5, 8, 1, 2)
+
+
+def test_pieces_may_all_be_as_loud(data: Path) -> None:
+    corpus = Corpus(data, RATE, 1600, replace(PLAIN, rms=0.05))
+    pieces = corpus.batch(0, 8)[0]
+    torch.testing.assert_close(pieces.square().mean(dim=(1, 2)).sqrt(), torch.full((8,), 0.05), rtol=1e-3, atol=0)
 
 
 def test_the_command(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
