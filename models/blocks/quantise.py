@@ -153,15 +153,17 @@ def search(layers: Sequence[Layer], x: Tensor, paths: int) -> Tensor:
     1993). All codebooks have a say: the codes of fewer are the first of those of all.
     """
     parts = [_search(layers, part, paths) for part in torch.split(x.flatten(0, 1), SEARCHED_AT_ONCE)]
-    return torch.cat(parts).view(*x.shape[:2], -1).transpose(1, 2)
+    return torch.cat(parts).view(*x.shape[:2], len(layers)).transpose(1, 2)
 
 
 def _search(layers: Sequence[Layer], x: Tensor, paths: int) -> Tensor:
     codes, left = x.new_zeros(len(x), 1, 0, dtype=torch.long), x[:, None]
     for layer in layers:
         found, entries = layer.nearest(left.flatten(0, 1), paths)
-        codes = torch.cat([codes.repeat_interleave(found.shape[1], 1), found.view(len(x), -1, 1)], dim=-1)
-        left = (left.flatten(0, 1)[:, None] - entries).reshape(len(x), -1, x.shape[-1])
+        count = found.shape[1]
+        added = found.view(*left.shape[:2], count).flatten(1)[..., None]
+        codes = torch.cat([codes.repeat_interleave(count, 1), added], dim=-1)
+        left = (left[:, :, None] - entries.reshape(*left.shape[:2], count, x.shape[-1])).flatten(1, 2)
         best = left.pow(2).sum(-1).topk(min(paths, left.shape[1]), largest=False).indices[..., None]
         codes, left = codes.take_along_dim(best, 1), left.take_along_dim(best, 1)
     return codes[:, 0]
