@@ -130,7 +130,7 @@ def test_fad_of_a_list() -> None:
     assert {value.status for value in values} == {"ok"}
     same = [scored("fad", seed, seed) for seed in range(4)]
     apart, none = (np.mean(metric.shares([v.material for v in found])) for found in (values, same))
-    assert none == pytest.approx(0, abs=1e-6)
+    assert none == pytest.approx(0, abs=1e-5)  # processors sum in an order of their own
     assert apart > 1e-3
     assert "|model:vggish-" in metric.signature()
 

@@ -92,7 +92,8 @@ def test_equal_to_the_release(name: str, length: int) -> None:
     differ = (streams(ours)[:, ::every] != expected) & ~tied
     assert not differ.any(), f"{differ.sum()} codes differ"
     assert tied.mean() < 0.1
-    assert np.array_equal(ours.side["scale"], GOLDEN[f"{golden}/scale"])
+    # Processors sum in an order of their own.
+    np.testing.assert_allclose(ours.side["scale"], GOLDEN[f"{golden}/scale"], rtol=3e-7)
     if length > 100_000:
         assert min(len(set(stream.tolist())) for stream in ours.streams) >= 250
     (decoded,) = codec.decode([ours])
