@@ -6,7 +6,7 @@ The quantiser of DAC (arXiv:2306.06546, section 3.2) and of codecs derived from 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,12 @@ from torch.nn.utils.parametrizations import weight_norm
 from codecbench.models.blocks.learning import Quantised, all_used, distance, first_largest, kmeans, straight_through
 from codecbench.models.blocks.quantise import search
 
-KMEANS = 50
+KMEANS = 20
 """Iterations."""
+OFFSET = 8.0
+"""Of the frames' spread along the axis on which they vary most."""
+FAINT = 0.01
+"""How much of the frames the offset's dimension hears."""
 
 
 class FactorisedVQ(nn.Module):
@@ -71,19 +75,22 @@ class FactorisedVQ(nn.Module):
     def start(self, x: Tensor) -> None:
         """Begin training from frames `x` ``[B, D, F]``: project on where they vary most, with k-means for entries.
 
-        Entries are told apart by direction alone. So the last dimension has an offset, by which the directions of loud
-        and soft frames differ.
+        Entries are told apart by direction alone. So the last dimension has an offset that is long beside the frames:
+        seen from so far, directions differ as points do, and the nearest direction is the nearest point of the others.
+        It hears next to nothing of the frames, which would bring all points nearer or farther.
         """
         vectors = x.transpose(1, 2).flatten(0, 1)
         mean = vectors.mean(0)
         _, spread, axes = torch.linalg.svd(vectors - mean, full_matrices=False)
         axes = axes[: self.codebook.embedding_dim]
-        offset = spread[0] / len(vectors) ** 0.5
+        offset = OFFSET * spread[0] / len(vectors) ** 0.5
         self.in_proj.weight, self.out_proj.weight = axes[..., None], axes.t()[..., None].contiguous()
-        cast("Tensor", self.in_proj.bias).copy_(-axes @ mean)[-1] += offset
+        cast("Any", self.in_proj.parametrizations).weight.original0[-1] *= FAINT
+        cast("Tensor", self.in_proj.bias).copy_(-axes @ mean)[-1] = offset
         cast("Tensor", self.out_proj.bias).copy_(mean - offset * axes[-1])
         z = self.in_proj(x).transpose(1, 2).flatten(0, 1)
-        self.codebook.weight.copy_(kmeans(z, self.codebook.num_embeddings, KMEANS)[0])
+        points = kmeans(z[:, :-1], self.codebook.num_embeddings, KMEANS)[0]
+        self.codebook.weight.copy_(functional.pad(points, (0, 1), value=float(offset)))
 
     def _entries(self, codes: Tensor) -> Tensor:
         """Entries ``[B, code_dimension, F]`` of `codes` ``[B, F]``, at their own lengths."""

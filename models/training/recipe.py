@@ -51,7 +51,7 @@ class Recipe:
             start may never find a use for its frames: codebooks do not keep up with an encoder that learns fast.
         start: What the network begins as: a ``transform`` (see `codecbench.models.training.transform`), ``noise``, or a
             trained one: ``itself`` (this package's weights of the codec), a small codec by its name, or the file of its
-            weights. Codebooks of averages start anew, from the new data; factorised ones are kept.
+            weights. Codebooks start anew, from the new data.
         codebooks: They learn by ``averages`` or by ``gradient`` (DAC's always do).
         codebook_decay: Of the averages.
         starting_batches: As many hold the frames that codebooks start from, by k-means.

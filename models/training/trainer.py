@@ -123,8 +123,6 @@ class Trainer:
     def _start_codebooks(self) -> None:
         """Show the codebooks more frames to start from than one batch has."""
         quantiser = self.network.quantiser
-        if hasattr(quantiser, "start") and self.recipe.start not in BEGINNINGS:
-            return  # projections that have been learnt are worth more than new ones
         steps = range(self.step, self.step + self.recipe.starting_batches)
         batches = (self.corpus.batch(step, self.recipe.batch)[0] for step in steps)
         frames = torch.cat([self.network.encoder(x.to(self.device)) for x in batches])

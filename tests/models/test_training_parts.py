@@ -157,6 +157,22 @@ def test_each_example_gets_the_frames_of_its_own_codebooks() -> None:
             torch.testing.assert_close(mixed[i], module(x, torch.full((3,), count)).frames[i])
 
 
+@torch.no_grad()
+def test_factorised_codebooks_start_where_the_nearest_direction_is_the_nearest_point() -> None:
+    torch.manual_seed(0)
+    frames = 1 + torch.randn(1, 24, 4000) * torch.linspace(2, 0.2, 24)[:, None]
+    module = ResidualFactorisedVQ(4, 64, 24, 8)
+    module.start(frames)
+    first, before = module.layers[0], frames.var(-1).sum()
+    points = first.in_proj(frames)[0].t()
+    nearest = torch.cdist(points, first.codebook.weight).argmin(1)
+    assert (first.encode(frames)[0][0] == nearest).float().mean() > 0.98
+    for count in range(1, 5):
+        left = (frames - module.decode(module.encode(frames, count))).pow(2).sum(1).mean()
+        assert left < 0.8 * before
+        before = left
+
+
 def test_commitment_moves_the_input_and_gradient_codebooks_move_to_it() -> None:
     torch.manual_seed(0)
     module, x = quantisers()[1](), torch.randn(2, 8, 10, requires_grad=True)
