@@ -73,4 +73,4 @@ def test_small_codecs_search_but_for_the_one_whose_codes_were_learnt() -> None:
     options = LoadOptions(random_seed=0)
     paths = {system.card.name: system.load(options)._network.quantiser.paths for system in small.SYSTEMS}  # type: ignore[attr-defined]
     assert paths.pop("funcodec-small-digits") == 1
-    assert set(paths.values()) == {4}
+    assert set(paths.values()) == {16}
