@@ -96,7 +96,7 @@ def dac() -> nn.Module:
     """DAC's network."""
     from codecbench.models.blocks.dac import DACNetwork, DACShape
 
-    return DACNetwork(DACShape(STRIDES, DIMENSION, CODEBOOKS, CODEBOOK_SIZE, width=16, decoder_width=240))
+    return DACNetwork(DACShape(STRIDES, DIMENSION, CODEBOOKS, CODEBOOK_SIZE, 16, width=16, decoder_width=240))
 
 
 def funcodec() -> nn.Module:
@@ -116,7 +116,7 @@ class Small(WholeClipCodec):
 
     build: ClassVar[Callable[[], nn.Module]]
     """Makes the network, with random weights."""
-    paths: ClassVar[int] = 16
+    paths: ClassVar[int] = 32
     """Of the search for codes, of which all families have the same."""
     late: ClassVar[int] = 0
     """Frames by which latent frames come after the part of the waveform that they code."""
@@ -269,7 +269,7 @@ class SmallSpeechTokenizer(Small):
 
 
 class SmallDAC(Small):
-    """DAC."""
+    """DAC, with 16 values an entry where the release has 8: those leave a third more of frames of 64 channels over."""
 
     card = _card("dac-small", "DAC", "arXiv:2306.06546")
     build = dac

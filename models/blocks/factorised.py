@@ -6,6 +6,7 @@ The quantiser of DAC (arXiv:2306.06546, section 3.2) and of codecs derived from 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, cast
 
 import torch
@@ -13,11 +14,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
-from codecbench.models.blocks.learning import Quantised, all_used, distance, first_largest, kmeans, straight_through
-from codecbench.models.blocks.quantise import search
+from codecbench.models.blocks.learning import (
+    KMEANS,
+    Quantised,
+    all_used,
+    distance,
+    first_largest,
+    kmeans,
+    straight_through,
+)
+from codecbench.models.blocks.quantise import search, searched
 
-KMEANS = 20
-"""Iterations."""
 OFFSET = 8.0
 """Of the frames' spread along the axis on which they vary most."""
 FAINT = 0.01
@@ -48,25 +55,26 @@ class FactorisedVQ(nn.Module):
         # The gradients of training need this sum. It rounds, and the later codebooks see what it leaves of `x`.
         return codes, self.out_proj(z + (self._entries(codes) - z))
 
-    def nearest(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """The best codes ``[N, count]`` of `x` ``[N, D]``, and what they stand for ``[N, count, D]``."""
-        scores = self.scores(self.in_proj(x[..., None])[..., 0])
-        codes = scores.topk(min(count, scores.shape[1])).indices
-        return codes, self.decode(codes).transpose(1, 2)
+    def entries(self) -> Tensor:
+        """The frames ``[size, D]`` that the codes stand for."""
+        return self.decode(torch.arange(self.codebook.num_embeddings, device=self.codebook.weight.device)[None])[0].t()
 
     def decode(self, codes: Tensor) -> Tensor:
         """Frames ``[B, D, F]`` of `codes` ``[B, F]``."""
         return cast("Tensor", self.out_proj(self._entries(codes)))
 
-    def forward(self, x: Tensor, used: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Quantise `x` ``[B, D, F]`` in training.
+    def forward(
+        self, x: Tensor, used: Tensor, codes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+        """Quantise `x` ``[B, D, F]`` in training, by `codes` ``[B, F]`` (None: by the nearest).
 
         Returns:
             Codes ``[B, F]``; the frames ``[B, D, F]`` that they stand for; and how far, in the codebook's space, `x` is
             from its entries (commitment) and they from it (codebook), where only examples of `used` ``[B]`` count.
         """
         z = self.in_proj(x)
-        codes = self.scores(z.transpose(1, 2).flatten(0, 1)).max(1).indices.view(len(z), -1)
+        if codes is None:
+            codes = self.scores(z.transpose(1, 2).flatten(0, 1)).max(1).indices.view(len(z), -1)
         entries = self._entries(codes)
         quantised = self.out_proj(straight_through(z, entries))
         return codes, quantised, distance(z, entries, used), distance(entries, z, used)
@@ -116,7 +124,7 @@ class ResidualFactorisedVQ(nn.Module):
     def encode(self, x: Tensor, codebooks: int | None = None) -> Tensor:
         """Codes ``[B, K, F]`` of `x` ``[B, D, F]`` from the first `codebooks` (None: all)."""
         if self.paths > 1:
-            return search(self.layers, x.transpose(1, 2), self.paths)[:, :codebooks]
+            return search([layer.entries() for layer in self.layers], x.transpose(1, 2), self.paths)[:, :codebooks]
         found = []
         for layer in self.layers[:codebooks]:
             codes, quantised = layer.encode(x)
@@ -141,8 +149,9 @@ class ResidualFactorisedVQ(nn.Module):
         left = all_used(x, len(self.layers)) if codebooks is None else codebooks
         residual, total, commitment, codebook = x, torch.zeros_like(x), x.new_zeros(()), x.new_zeros(())
         codes, first = [], x
-        for k, layer in enumerate(self.layers[: int(left.max())]):
-            found, quantised, committed, learnt = layer(residual, left > k)
+        pairs = zip(self.layers, searched(self, x), strict=True)
+        for k, (layer, given) in enumerate(islice(pairs, int(left.max()))):
+            found, quantised, committed, learnt = layer(residual, left > k, None if given is None else given[:, 0])
             total = total + quantised * (left > k)[:, None, None]
             first = quantised if k == 0 else first
             residual = residual - quantised

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from codecbench.models.blocks.learning import MovingAverage, Quantised, cascade
-from codecbench.models.blocks.quantise import EuclideanCodebook, fill_codebook, search
+from codecbench.models.blocks.quantise import EuclideanCodebook, fill_codebook, search, searched
 
 
 class _Codebook(EuclideanCodebook):
@@ -44,7 +44,7 @@ class GroupedResidualVQ(nn.Module):
         """Codes ``[B, K, F]`` of `x` ``[B, D, F]``."""
         if self.paths > 1:
             parts = enumerate(x.transpose(1, 2).chunk(len(self.layers[0]), -1))
-            each = [search([layer[group] for layer in self.layers], part, self.paths) for group, part in parts]
+            each = [search([layer[group].embed for layer in self.layers], part, self.paths) for group, part in parts]
             return torch.stack(each, dim=2).flatten(1, 2)
         residual = x
         codes: list[Tensor] = []
@@ -76,7 +76,8 @@ class GroupedResidualVQ(nn.Module):
 
         A layer's groups are used together or not at all, so those numbers are multiples of the groups.
         """
-        return cascade([partial(_quantise, layer) for layer in self.layers], x, codebooks, groups=len(self.layers[0]))
+        layers = [partial(_quantise, *pair) for pair in zip(self.layers, searched(self, x), strict=True)]
+        return cascade(layers, x, codebooks, groups=len(self.layers[0]))
 
     def fill(self, x: Tensor, generator: torch.Generator) -> None:
         """Give untrained codebooks entries on which `x` ``[B, D, F]`` takes many different codes."""
@@ -91,7 +92,11 @@ def _entry(layer: Sequence[EuclideanCodebook], codes: Sequence[Tensor]) -> Tenso
     return torch.cat([book.decode(code) for book, code in zip(layer, codes, strict=True)], dim=-1)
 
 
-def _quantise(layer: Sequence[EuclideanCodebook], x: Tensor, used: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-    pairs = (book(part, used) for book, part in zip(layer, x.chunk(len(layer), -1), strict=True))
+def _quantise(
+    layer: Sequence[EuclideanCodebook], given: Tensor | None, x: Tensor, used: Tensor
+) -> tuple[tuple[Tensor, ...], Tensor]:  # fmt: skip
+    own = [None] * len(layer) if given is None else given.unbind(1)
+    parts = zip(layer, x.chunk(len(layer), -1), own, strict=True)
+    pairs = (book(part, used, codes) for book, part, codes in parts)
     codes, entries = zip(*pairs, strict=True)
     return codes, torch.cat(entries, dim=-1)

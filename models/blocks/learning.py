@@ -12,6 +12,8 @@ from torch.nn import functional
 
 AT_ONCE = 8192
 """Vectors whose distances to all centres k-means holds in memory together."""
+KMEANS = 20
+"""Iterations from which the codebooks of small codecs start."""
 
 
 class Quantised(NamedTuple):
@@ -82,7 +84,7 @@ class Averages(nn.Module):
         self.started.fill_(True)
 
     @torch.no_grad()
-    def divide(self, batches: int) -> None:
+    def divide(self, batches: float) -> None:
         """Take what has been counted for that of so many batches: only so does the average forget it at its pace."""
         self.counts /= batches
         self.sums /= batches

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from math import log
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from codecbench.models.blocks.learning import Averages, MovingAverage, Quantised, cascade, first_largest
 
-SEARCHED_AT_ONCE = 1024
-"""Frames: a bound on memory."""
+SEARCHED_AT_ONCE = 16_384
+"""Beginnings of frames: a bound on memory."""
 
 
 class EuclideanCodebook(nn.Module):
@@ -47,8 +47,8 @@ class EuclideanCodebook(nn.Module):
         del self.embed
         self.embed = nn.Parameter(entries)
 
-    def forward(self, x: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes ``[B, F]`` of `x` ``[B, F, D]``, and their entries ``[B, F, D]``.
+    def forward(self, x: Tensor, used: Tensor, codes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Codes ``[B, F]`` of `x` ``[B, F, D]`` (None: the nearest), and their entries ``[B, F, D]``.
 
         In training mode, the examples of `used` ``[B]`` then move the entries that learn by moving averages.
         """
@@ -56,7 +56,7 @@ class EuclideanCodebook(nn.Module):
         learns = self.averages is not None and self.training
         if self.averages is not None and learns:
             self.averages.start(self.embed, heard[used].flatten(0, 1))
-        codes = self.encode(heard)
+        codes = self.encode(heard) if codes is None else codes
         entries = self.decode(codes)
         if self.averages is not None and learns:
             self.averages.update(self.embed, heard[used].flatten(0, 1), codes[used].flatten())
@@ -74,11 +74,6 @@ class EuclideanCodebook(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """Codes ``[...]`` of `x` ``[..., D]``."""
         return first_largest(self.scores(x.reshape(-1, x.shape[-1]))).view(x.shape[:-1])
-
-    def nearest(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """The best codes ``[N, count]`` of `x` ``[N, D]``, and their entries ``[N, count, D]``."""
-        codes = self.scores(x).topk(min(count, len(self.embed))).indices
-        return codes, self.decode(codes)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Vectors ``[..., D]`` of `codes` ``[...]``."""
@@ -107,7 +102,7 @@ class ResidualVQ(nn.Module):
         """Codes ``[B, K, F]`` of `x` ``[B, D, F]`` from the first `codebooks` (None: all)."""
         residual = x.transpose(1, 2)
         if self.paths > 1:
-            return search(self.layers, residual, self.paths)[:, :codebooks]
+            return search([layer.embed for layer in self.layers], residual, self.paths)[:, :codebooks]
         codes = []
         for layer in self.layers[:codebooks]:
             codes.append(layer.encode(residual))
@@ -130,42 +125,64 @@ class ResidualVQ(nn.Module):
 
     def forward(self, x: Tensor, codebooks: Tensor | None = None) -> Quantised:
         """Quantise `x` ``[B, D, F]`` in training, each example by the first of `codebooks` ``[B]`` (None: by all)."""
-        return cascade([partial(_quantise, layer) for layer in self.layers], x, codebooks)
+        codes = searched(self, x)
+        return cascade([partial(_quantise, *pair) for pair in zip(self.layers, codes, strict=True)], x, codebooks)
 
 
-def _quantise(layer: EuclideanCodebook, x: Tensor, used: Tensor) -> tuple[list[Tensor], Tensor]:
-    codes, entries = layer(x, used)
+def _quantise(
+    layer: EuclideanCodebook, given: Tensor | None, x: Tensor, used: Tensor
+) -> tuple[list[Tensor], Tensor]:  # fmt: skip
+    codes, entries = layer(x, used, None if given is None else given[:, 0])
     return [codes], entries
 
 
-class Layer(Protocol):
-    """A codebook in a cascade."""
+class Searching(Protocol):
+    """A quantiser with a number of `paths`."""
 
-    def nearest(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """The best codes ``[N, count]`` of `x` ``[N, D]``, and what they stand for ``[N, count, D]``."""
+    paths: int
+    layers: Sequence[Any]
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes ``[B, K, F]`` of `x` ``[B, D, F]``."""
 
 
-def search(layers: Sequence[Layer], x: Tensor, paths: int) -> Tensor:
+def searched(quantiser: Searching, x: Tensor) -> Sequence[Tensor | None]:
+    """In training, the codes ``[B, groups, F]`` that every layer of `quantiser` is to take for `x` ``[B, D, F]``.
+
+    None is for the nearest. So decoder and codebooks learn from what the codec's own encoder will choose.
+    """
+    if quantiser.paths == 1:
+        return [None] * len(quantiser.layers)
+    with torch.no_grad():
+        codes = quantiser.encode(x.detach())
+    return codes.chunk(len(quantiser.layers), dim=1)
+
+
+def search(entries: Sequence[Tensor], x: Tensor, paths: int) -> Tensor:
     """Codes ``[B, K, F]`` of frames `x` ``[B, F, D]`` that leave less of them over than greedy ones.
 
     The entry that is nearest now is not always the one with which the next codebooks come nearest. So the `paths` best
     beginnings are kept from one codebook to the next (LeBlanc et al., IEEE Trans. Speech and Audio Processing 1(4),
     1993). All codebooks have a say: the codes of fewer are the first of those of all.
+
+    Args:
+        entries: Of each codebook, ``[size, D]``.
+        x: The frames.
+        paths: At least 1.
     """
-    parts = [_search(layers, part, paths) for part in torch.split(x.flatten(0, 1), SEARCHED_AT_ONCE)]
-    return torch.cat(parts).view(*x.shape[:2], len(layers)).transpose(1, 2)
+    parts = [_search(entries, part, paths) for part in torch.split(x.flatten(0, 1), max(1, SEARCHED_AT_ONCE // paths))]
+    return torch.cat(parts).view(*x.shape[:2], len(entries)).transpose(1, 2)
 
 
-def _search(layers: Sequence[Layer], x: Tensor, paths: int) -> Tensor:
+def _search(books: Sequence[Tensor], x: Tensor, paths: int) -> Tensor:
     codes, left = x.new_zeros(len(x), 1, 0, dtype=torch.long), x[:, None]
-    for layer in layers:
-        found, entries = layer.nearest(left.flatten(0, 1), paths)
-        count = found.shape[1]
-        added = found.view(*left.shape[:2], count).flatten(1)[..., None]
-        codes = torch.cat([codes.repeat_interleave(count, 1), added], dim=-1)
-        left = (left[:, :, None] - entries.reshape(*left.shape[:2], count, x.shape[-1])).flatten(1, 2)
-        best = left.pow(2).sum(-1).topk(min(paths, left.shape[1]), largest=False).indices[..., None]
-        codes, left = codes.take_along_dim(best, 1), left.take_along_dim(best, 1)
+    for entries in books:
+        # Squared distances of every beginning to every entry, from which all that come next are told.
+        errors = (left.pow(2).sum(-1, keepdim=True) - 2 * left @ entries.t() + entries.pow(2).sum(1)).flatten(1)
+        best = errors.topk(min(paths, errors.shape[1]), largest=False).indices
+        beginning, code = best[..., None] // len(entries), best % len(entries)
+        codes = torch.cat([codes.take_along_dim(beginning, 1), code[..., None]], dim=-1)
+        left = left.take_along_dim(beginning, 1) - entries[code]
     return codes[:, 0]
 
 

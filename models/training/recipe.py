@@ -51,10 +51,12 @@ class Recipe:
             start may never find a use for its frames: codebooks do not keep up with an encoder that learns fast.
         start: What the network begins as: a ``transform`` (see `codecbench.models.training.transform`), ``noise``, or a
             trained one: ``itself`` (this package's weights of the codec), a small codec by its name, or the file of its
-            weights. Codebooks start anew, from the new data.
+            weights. Codebooks start anew, from the new data, unless `starting_batches` is 0.
         codebooks: They learn by ``averages`` or by ``gradient`` (DAC's always do).
         codebook_decay: Of the averages.
-        starting_batches: As many hold the frames that codebooks start from, by k-means.
+        starting_batches: As many hold the frames that codebooks start from, by k-means; with 0 they begin as they are.
+        paths: Of the search for codes, once codebooks have started; 1 for the nearest. See `search` in
+            `codecbench.models.blocks.quantise`.
         dead_below: An entry is replaced when fewer frames take it than this part of an even share.
         dropout_share, dropout_choices, dropout_together: See `QuantiserDropout`.
         augmentation: See `Augmentation`.
@@ -89,6 +91,7 @@ class Recipe:
     codebooks: Literal["averages", "gradient"] = "averages"
     codebook_decay: float = 0.99
     starting_batches: int = 24
+    paths: int = 1
     dead_below: float = 0.4
     dropout_share: float = 0.0
     dropout_choices: tuple[int, ...] = ()
@@ -116,8 +119,11 @@ class Recipe:
         """What must hold of the values, and whether it does."""
         shares = (self.adversarial_from, self.frozen_from, self.quantised_from, self.discriminator_share)
         return {
-            "steps, batch, save_every and starting_batches are at least 1": (
-                min(self.steps, self.batch, self.save_every, self.starting_batches) >= 1
+            "steps, batch, save_every and paths are at least 1": (
+                min(self.steps, self.batch, self.save_every, self.paths) >= 1
+            ),
+            "starting_batches is at least 1, unless trained codebooks are kept": (
+                self.starting_batches >= (self.start in ("transform", "noise"))
             ),
             "seconds is above 0": self.seconds > 0,
             f"weights are of {', '.join(LOSSES)}": not self.weights.keys() - set(LOSSES),
@@ -189,7 +195,7 @@ def adapted(recipe: AnyRecipe, path: Path | None, name: str = "", **changes: Any
     """`recipe` with what the YAML file at `path` and `changes` (but for None) say otherwise.
 
     Weights are changed one by one: those of losses that are not named stay. Under ``only`` in the file stand settings
-    for single systems; those for the one called `name` count.
+    for single systems; those for the one called `name` count, before what the file says for all.
 
     Raises:
         UsageError: The file cannot be read, or says something that is not known or not possible.
@@ -220,9 +226,12 @@ def _read(path: Path, name: str) -> dict[str, Any]:
     if unknown := sorted(single.keys() - RECIPES.keys()):
         raise UsageError(f"{path}: `only` has settings for {', '.join(unknown)}; known are {', '.join(RECIPES)}")
     own = single.get(name, {})
-    shared, mine = settings.get("weights"), own.get("weights")
-    both = {"weights": {**shared, **mine}} if isinstance(shared, dict) and isinstance(mine, dict) else {}
+    both = {key: {**settings[key], **value} for key, value in own.items() if _mappings(settings.get(key), value)}
     return {**settings, **own, **both}
+
+
+def _mappings(*values: object) -> bool:
+    return all(isinstance(value, dict) for value in values)
 
 
 def _checked(recipe: AnyRecipe, source: str) -> AnyRecipe:

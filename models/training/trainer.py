@@ -32,8 +32,6 @@ BEGINNINGS = ("transform", "noise")
 """What a recipe's `start` may be besides trained weights."""
 ITSELF = "itself"
 """The `start` of a codec that is trained for longer: its own weights in this package."""
-KMEANS = 20
-"""Iterations from which codebooks start."""
 HELD_OUT_CLIPS, HELD_OUT_SAMPLES = 4, 4 * SAMPLE_RATE
 
 
@@ -92,8 +90,10 @@ class Trainer:
             numbers = self.dropout.draw(recipe.batch, len(self.codec.card.streams), generator).to(self.device)
             frozen = step >= recipe.frozen_from * recipe.steps
             self._set_modes(frozen)
-            if step == recipe.quantised_step():
+            if step == recipe.quantised_step() and recipe.starting_batches:
                 self._start_codebooks()
+            if step >= recipe.quantised_step():
+                self.network.quantiser.paths = recipe.paths
             made = reconstruct(
                 self.network, x, numbers, precision=self._precision, frozen=frozen,
                 quantised=step >= recipe.quantised_step(),
@@ -127,9 +127,7 @@ class Trainer:
         batches = (self.corpus.batch(step, self.recipe.batch)[0] for step in steps)
         frames = torch.cat([self.network.encoder(x.to(self.device)) for x in batches])
         quantiser.start(frames) if hasattr(quantiser, "start") else quantiser(frames, None)
-        for module in quantiser.modules():
-            if isinstance(module, learning.Averages):
-                module.divide(len(steps))
+        _divide(quantiser, len(steps))
 
     def _judge(self, output: Tensor, target: Tensor) -> float:
         """Let the discriminators learn; return their loss."""
@@ -255,8 +253,18 @@ def _learn(quantiser: Any, recipe: Recipe, size: int) -> None:
     """Let the codebooks of `quantiser`, of `size` entries, learn as `recipe` says; factorised ones always do."""
     if hasattr(quantiser, "learn"):
         frames = recipe.batch * piece_length(recipe) / HOP
-        rule = learning.MovingAverage(recipe.codebook_decay, KMEANS, dead_below=recipe.dead_below * frames / size)
+        iterations = learning.KMEANS if recipe.starting_batches else 0
+        rule = learning.MovingAverage(recipe.codebook_decay, iterations, dead_below=recipe.dead_below * frames / size)
         quantiser.learn(rule if recipe.codebooks == "averages" else None)
+        if not iterations:
+            _divide(quantiser, size / frames)  # each entry counts as one frame, which is its share of so many batches
+
+
+def _divide(quantiser: nn.Module, batches: float) -> None:
+    """Take what the averages of `quantiser` have counted for that of so many batches."""
+    for module in quantiser.modules():
+        if isinstance(module, learning.Averages):
+            module.divide(batches)
 
 
 def _dimension(network: Any) -> int:

@@ -134,6 +134,19 @@ def test_a_codec_is_trained_on_from_its_own_weights(codec: type[small.Small], da
             torch.testing.assert_close(now[key], before[key], rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.parametrize("codec", [small.SmallHiFiCodec, small.SmallDAC])
+def test_codebooks_may_be_kept_and_searched_while_they_learn(codec: type[small.Small], data: Path) -> None:
+    recipe = adapted(RECIPES[codec.card.name], small.FOLDER / "fifth.yaml", learning_rate=1e-9, seconds=0.3)
+    assert (recipe.starting_batches, recipe.paths) == (0, 4)
+    trainer = Trainer(codec, recipe, Corpus(data, RATE, piece_length(recipe), PLAIN), torch.device("cpu"), 0)
+    before = {name: value.clone() for name, value in trainer.network.quantiser.state_dict().items()}
+    trainer.advance()
+    assert trainer.network.quantiser.paths == recipe.paths
+    for name, value in trainer.network.quantiser.state_dict().items():
+        if ".averages." not in name:
+            assert (value - before[name]).norm() < 0.01 * before[name].norm(), name
+
+
 def test_codebooks_forget_what_they_start_from_at_their_own_pace(data: Path) -> None:
     changes: dict[str, Any] = {"steps": 2, "batch": 2, "seconds": 0.2, "starting_batches": 60, "quantised_from": 0.0}
     recipe = adapted(RECIPES["soundstream-small"], small.FOLDER / "recipe.yaml", dropout_share=0.0, **changes)
@@ -325,7 +338,8 @@ def test_another_training_is_not_continued(data: Path, tmp_path: Path) -> None:
         ("stpes: 3", "unknown setting stpes; known are steps, batch"),
         ("- 3", "holds no settings"),
         ("steps: many", "steps: Input should be a valid integer"),
-        ("steps: 0", "steps, batch, save_every and starting_batches are at least 1"),
+        ("steps: 0", "steps, batch, save_every and paths are at least 1"),
+        ("starting_batches: 0", "starting_batches is at least 1, unless trained codebooks are kept"),
         ("weights: {noise: 1}", "weights are of waveform, mel"),
         ("dropout_share: 2", "are from 0 to 1"),
         ("discriminators: {judge: 3}", "discriminators"),
@@ -343,10 +357,14 @@ def test_errors_of_the_settings(text: str, message: str, tmp_path: Path) -> None
 
 def test_settings_for_single_systems(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
-    path.write_text("steps: 5\nweights: {mel: 1, low: 2}\nonly: {dac-small: {batch: 3, weights: {low: 4}}}\n")
+    path.write_text(
+        "steps: 5\nweights: {mel: 1, low: 2}\naugmentation: {gain: [-6, 6], mixing: 0.05}\n"
+        "only: {dac-small: {batch: 3, weights: {low: 4}, augmentation: {gain: [0, 0]}}}\n"
+    )
     one, other = (adapted(RECIPES[name], path, name) for name in ("dac-small", "encodec-small"))
     assert (one.steps, one.batch, one.weights["mel"], one.weights["low"]) == (5, 3, 1, 4)
     assert (other.steps, other.batch, other.weights["mel"], other.weights["low"]) == (5, 8, 1, 2)
+    assert (one.augmentation.gain, one.augmentation.mixing, other.augmentation.gain) == ((0, 0), 0.05, (-6, 6))
 
 
 def test_pieces_may_all_be_as_loud(data: Path) -> None:

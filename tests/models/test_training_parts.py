@@ -133,11 +133,13 @@ def test_straight_through_gradient_is_the_identity(make: Callable[[], nn.Module]
 
 
 @pytest.mark.parametrize("make", [*quantisers(), lambda: ResidualFactorisedVQ(4, 16, 8, 4)])
-def test_training_and_inference_agree(make: Callable[[], nn.Module]) -> None:
+@pytest.mark.parametrize("paths", [1, 3])
+def test_training_and_inference_agree(make: Callable[[], nn.Module], paths: int) -> None:
     torch.manual_seed(0)
     module, x = make(), torch.randn(3, 8, 20)
     module(x)
     module.eval()
+    module.paths = paths  # type: ignore[assignment]
     result = module(x)
     codes = module.encode(x)  # type: ignore[operator]
     assert torch.equal(result.codes, codes)
